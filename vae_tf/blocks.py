@@ -1,0 +1,212 @@
+"""`fit` for arrays: blocks of weight updates, each block one XLA program.
+
+A weight update of a small model costs far less than what Python and TensorFlow's runtime add to
+it. `BlockTrainer` is a `keras.Model` whose `fit`, given arrays, runs `train_step` in a compiled
+loop over a block of batches. `train_step` stays the one definition of an update; epochs,
+callbacks, the progress bar, validation and stopping stay Keras's.
+
+What cannot run that way takes Keras's own path, without being told to: `tf.data` pipelines, a
+`tf.distribute` strategy, class weights, `run_eagerly=True`, `jit_compile=False`.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from .programs import shared
+
+UPDATES_PER_BLOCK = 100  # about 20 ms of work: long beside a call's cost, short for a progress bar
+
+
+class BlockTrainer(keras.Model):
+    """A Keras model that trains on arrays in compiled blocks.
+
+    A subclass gives `seed`, an int, and a `train_step(data)` that takes `x` or
+    `(x, None, sample_weight)`, updates `keras.metrics.Mean` metrics and returns their results, and
+    draws its noise from the seed and `optimizer.iterations` alone.
+    """
+
+    _feed = None
+
+    def compile(self, optimizer="adam", *, steps_per_execution="auto", jit_compile=True, **kwargs):
+        """Configures training, as `keras.Model.compile` does.
+
+        Args:
+            optimizer: any Keras optimizer, or its name.
+            steps_per_execution: updates in a block. "auto" is 100, or 1 where a callback wants
+                every batch. Results do not depend on it.
+            jit_compile: False takes Keras's own path.
+            **kwargs: as in Keras.
+        """
+        self._automatic = steps_per_execution == "auto"
+        super().compile(
+            optimizer=optimizer,
+            steps_per_execution=1 if self._automatic else steps_per_execution,
+            jit_compile=jit_compile and not kwargs.get("run_eagerly"),
+            **kwargs,
+        )
+
+    def get_compile_config(self):
+        """Returns the arguments of `compile`, to be saved with the model."""
+        config = super().get_compile_config()
+        if config and self._automatic:
+            config["steps_per_execution"] = "auto"
+        return config
+
+    def compile_from_config(self, config):
+        """Compiles as `get_compile_config` says."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def fit(self, x=None, y=None, batch_size=None, epochs=1, **kwargs):
+        """Trains as `keras.Model.fit` does; arrays train in compiled blocks.
+
+        Every pass over an array is in an order of its own, which depends on the model's seed and
+        the number of updates before it, and on nothing else. With `steps_per_epoch`, an epoch is
+        that many updates, over as many passes as they take.
+
+        Returns:
+            Keras's `History`. For arrays its `updates` holds what `train_step` returned at every
+            single update: a dict of arrays [updates].
+        """
+        self.train_function = None
+        if not self._trains_in_blocks(x) or kwargs.get("class_weight") is not None:
+            return super().fit(x, y, batch_size, epochs, **kwargs)
+        batch_size = 32 if batch_size is None else batch_size
+        if (split := kwargs.pop("validation_split", 0.0)) and "validation_data" not in kwargs:
+            x, held_out = np.split(x, [int(len(x) * (1 - split))])
+            kwargs["validation_data"] = (held_out,)
+        kwargs.setdefault("validation_batch_size", batch_size)
+        feed = _Feed(
+            self, x, kwargs.pop("sample_weight", None), batch_size, kwargs.pop("shuffle", True)
+        )
+        steps = kwargs.pop("steps_per_epoch", None) or feed.batches_per_pass
+        per_call = self.steps_per_execution
+        if self._automatic and not _wants_every_batch(kwargs.get("callbacks")):
+            per_call = min(UPDATES_PER_BLOCK, steps)
+        feed.begin(steps, per_call)
+        self.optimizer.build(self.trainable_variables)
+        self._feed, self.steps_per_execution, kept = feed, per_call, self.steps_per_execution
+        try:
+            # Keras counts single updates; the dataset says where in the epoch each block begins.
+            starts = tf.data.Dataset.range(0, steps, per_call).repeat()
+            history = super().fit(
+                starts, epochs=epochs, steps_per_epoch=steps, shuffle=False, **kwargs
+            )
+        finally:
+            self._feed, self.steps_per_execution, self.train_function = None, kept, None
+        history.updates = feed.updates()
+        return history
+
+    def make_train_function(self, force=False):
+        """Lets `fit` call a compiled block where it would call a compiled `train_step`."""
+        if self._feed is None:
+            super().make_train_function(force)
+        else:
+            self.train_function = self._feed.train_block
+
+    def _trains_in_blocks(self, x):
+        return (
+            isinstance(x, np.ndarray | tf.Tensor)
+            and self.jit_compile
+            and not self.run_eagerly
+            and not tf.distribute.has_strategy()
+            and self._distribute_strategy is None
+        )
+
+
+def _wants_every_batch(callbacks):
+    """Tells whether a callback of the user's own listens to single batches."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks = callbacks.callbacks
+    base = keras.callbacks.Callback
+    hooks = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
+    return any(
+        getattr(type(callback), hook) is not getattr(base, hook)
+        for callback in (callbacks if isinstance(callbacks, list | tuple) else [callbacks])
+        if isinstance(callback, base) and not callback.__module__.startswith("keras.")
+        for hook in hooks
+    )
+
+
+class _Feed:
+    """The batches of one call of `fit`, and the record of its updates."""
+
+    def __init__(self, model, x, sample_weight, batch_size, shuffle):
+        self.model, self.shuffle, self.batch_size = model, shuffle, batch_size
+        self.size = len(x)
+        self.batches_per_pass = -(-self.size // batch_size)
+        self.x = tf.convert_to_tensor(x)  # on the device, once
+        # Only a short last batch, or weights of the user's own, make batches carry weights.
+        self.weights = None
+        if sample_weight is not None or self.size % batch_size:
+            weights = np.ones(self.size) if sample_weight is None else sample_weight
+            # One row more, of weight 0: the padding of a short batch points at it.
+            self.weights = tf.constant(np.append(weights, 0), tf.float32)
+        self.records = []
+
+    def begin(self, steps, per_call):
+        """Sets the number of updates in an epoch, and in a call of `train_block`."""
+        self.steps, self.per_call = steps, per_call
+
+    def train_block(self, starts):
+        """Makes the next block's updates; returns the epoch's logs up to and including them."""
+        start = int(next(starts))
+        if start == 0:
+            self.epoch_start = int(self.model.optimizer.iterations)
+        rows = self._rows(start, self.per_call)
+        count = min(self.per_call, self.steps - start)
+        logs, records = _run_block(
+            self.model, self.x, self.weights, tf.constant(rows), tf.constant(count)
+        )
+        self.records.append({name: values[:count] for name, values in records.items()})
+        return logs
+
+    def _rows(self, start, count):
+        """Returns the positions in `x` of the digits of `count` batches: [count, batch_size]."""
+        first, last = start // self.batches_per_pass, (start + count - 1) // self.batches_per_pass
+        rows = np.concatenate([self._one_pass(number) for number in range(first, last + 1)])
+        offset = start - first * self.batches_per_pass
+        return rows[offset : offset + count]
+
+    def _one_pass(self, number):
+        padded = np.full(self.batches_per_pass * self.batch_size, self.size, np.int32)
+        padded[: self.size] = np.arange(self.size)
+        if self.shuffle:
+            key = [self.model.seed, self.epoch_start + number * self.batches_per_pass]
+            padded[: self.size] = np.random.default_rng(key).permutation(self.size)
+        return padded.reshape(self.batches_per_pass, self.batch_size)
+
+    def updates(self):
+        """Returns the logs of every update: a dict of arrays [updates]."""
+        names = self.records[0] if self.records else ()
+        return {name: np.concatenate([block[name] for block in self.records]) for name in names}
+
+
+@shared
+def _run_block(model, x, weights, rows, count):
+    """Makes `count` weight updates on the batches in `rows`, [updates, batch_size].
+
+    Returns:
+        The model's metrics, and the logs of every update, [updates], zero beyond `count`.
+    """
+    epoch_so_far = [tf.identity(variable) for variable in model.metrics_variables]
+    names = [metric.name for metric in model.metrics]
+
+    def update(i, records):
+        for metric in model.metrics:
+            metric.reset_state()  # so that the logs are this batch's alone
+        batch = tf.gather(x, rows[i])
+        if weights is not None:
+            batch = (batch, None, tf.gather(weights, rows[i]))
+        logs = model.train_step(batch)
+        row = tf.stack([*(logs[name] for name in names), model.metrics[0].count.value])
+        return i + 1, tf.tensor_scatter_nd_update(records, [[i]], [row])
+
+    records = tf.zeros([rows.shape[0], len(names) + 1])
+    _, records = tf.while_loop(lambda i, _: i < count, update, (0, records))
+    for variable, value in zip(model.metrics_variables, epoch_so_far, strict=True):
+        variable.assign(value)
+    for metric, values in zip(model.metrics, tf.unstack(records, axis=1), strict=False):
+        metric.update_state(values, sample_weight=records[:, -1])
+    return model.get_metrics_result(), dict(zip(names, tf.unstack(records, axis=1), strict=False))
