@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from .programs import shared
 
-UPDATES_PER_BLOCK = 100  # about 20 ms of work: long beside a call's cost, short for a progress bar
+UPDATES_PER_BLOCK = 100  # at most, in one program: 20 ms of work, long beside the cost of a call
 
 
 class BlockTrainer(keras.Model):
@@ -143,7 +143,7 @@ class _Feed:
             weights = np.ones(self.size) if sample_weight is None else sample_weight
             # One row more, of weight 0: the padding of a short batch points at it.
             self.weights = tf.constant(np.append(weights, 0), tf.float32)
-        self.records = []
+        self.records, self.pass_key = [], None
 
     def begin(self, steps, per_call):
         """Sets the number of updates in an epoch, and in a call of `train_block`."""
@@ -154,28 +154,29 @@ class _Feed:
         start = int(next(starts))
         if start == 0:
             self.epoch_start = int(self.model.optimizer.iterations)
-        rows = self._rows(start, self.per_call)
-        count = min(self.per_call, self.steps - start)
-        logs, records = _run_block(
-            self.model, self.x, self.weights, tf.constant(rows), tf.constant(count)
-        )
-        self.records.append({name: values[:count] for name, values in records.items()})
+        end = min(start + self.per_call, self.steps)
+        for first in range(start, end, UPDATES_PER_BLOCK):
+            count = min(UPDATES_PER_BLOCK, end - first)
+            # Always as many rows, used or not: one program, so the same bits, for any length.
+            rows = np.zeros([UPDATES_PER_BLOCK, self.batch_size], np.int32)
+            for i in range(count):
+                rows[i] = self._batch(first + i)
+            logs, records = _run_block(
+                self.model, self.x, self.weights, tf.constant(rows), tf.constant(count)
+            )
+            self.records.append({name: values[:count] for name, values in records.items()})
         return logs
 
-    def _rows(self, start, count):
-        """Returns the positions in `x` of the digits of `count` batches: [count, batch_size]."""
-        first, last = start // self.batches_per_pass, (start + count - 1) // self.batches_per_pass
-        rows = np.concatenate([self._one_pass(number) for number in range(first, last + 1)])
-        offset = start - first * self.batches_per_pass
-        return rows[offset : offset + count]
-
-    def _one_pass(self, number):
-        padded = np.full(self.batches_per_pass * self.batch_size, self.size, np.int32)
-        padded[: self.size] = np.arange(self.size)
-        if self.shuffle:
-            key = [self.model.seed, self.epoch_start + number * self.batches_per_pass]
-            padded[: self.size] = np.random.default_rng(key).permutation(self.size)
-        return padded.reshape(self.batches_per_pass, self.batch_size)
+    def _batch(self, step):
+        """Returns the positions in `x` of the digits of the epoch's update `step`: [batch_size]."""
+        number, batch = divmod(step, self.batches_per_pass)
+        key = (self.model.seed, self.epoch_start + number * self.batches_per_pass)
+        if self.pass_key != key:
+            order = np.full(self.batches_per_pass * self.batch_size, self.size, np.int32)
+            rng = np.random.default_rng(key)
+            order[: self.size] = rng.permutation(self.size) if self.shuffle else range(self.size)
+            self.pass_key, self.order = key, order.reshape(-1, self.batch_size)
+        return self.order[batch]
 
     def updates(self):
         """Returns the logs of every update: a dict of arrays [updates]."""

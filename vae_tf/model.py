@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from . import checks
 from .blocks import BlockTrainer
 
 tfd = tfp.distributions
@@ -57,7 +58,7 @@ class VAE(BlockTrainer):
         seed: of the initial weights, the noise and the order of digits; an int in [0, 2³¹).
 
     Raises:
-        ValueError: if an argument is outside its range.
+        TypeError, ValueError: if an argument is no number of its kind, or outside its range.
 
     Example:
         vae = VAE(seed=1)
@@ -76,16 +77,14 @@ class VAE(BlockTrainer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.latent_dim = _checked_int("latent_dim", latent_dim, 1, 2**16)
-        self.hidden_units = _checked_int("hidden_units", hidden_units, 1, 2**16)
+        self.latent_dim = checks.integer("latent_dim", latent_dim, 1, 2**16)
+        self.hidden_units = checks.integer("hidden_units", hidden_units, 1, 2**16)
         if np.ndim(image_shape) != 1 or len(image_shape) != 2:
             raise ValueError(f"image_shape must be (height, width); received {image_shape!r}.")
-        self.image_shape = tuple(_checked_int("image_shape", n, 1, 2**12) for n in image_shape)
-        if not (np.isscalar(beta) and 0 <= beta < np.inf):
-            raise ValueError(f"beta must be a number >= 0; received {beta!r}.")
-        self.beta = float(beta)
-        self.num_samples = _checked_int("num_samples", num_samples, 1, 2**16)
-        self.seed = _checked_int("seed", seed, 0, 2**31 - 1)
+        self.image_shape = tuple(checks.integer("image_shape", n, 1, 2**12) for n in image_shape)
+        self.beta = checks.number("beta", beta, 0)
+        self.num_samples = checks.integer("num_samples", num_samples, 1, 2**16)
+        self.seed = checks.integer("seed", seed, 0)
         self._noise = keras.random.SeedGenerator(self.seed)  # holds the seed as a variable
 
         layers, pixels = keras.layers, int(np.prod(self.image_shape))
@@ -215,8 +214,8 @@ class VAE(BlockTrainer):
         Returns:
             [num_images, height, width]: draws, uint8 0 or 1, or means, float32 in [0, 1].
         """
-        num_images = _checked_int("num_images", num_images, 1, 2**31 - 1)
-        seed = _checked_int("seed", seed, 0, 2**31 - 1)
+        num_images = checks.integer("num_images", num_images, 1)
+        seed = checks.integer("seed", seed, 0)
         latents = self.prior().sample(num_images, seed=[seed, 0])
         likelihood = self.likelihood(latents)
         return likelihood.mean() if mean else likelihood.sample(seed=[seed, 1])
@@ -232,7 +231,7 @@ class VAE(BlockTrainer):
         Returns:
             [B, height, width]: draws, uint8 0 or 1, or means, float32 in [0, 1].
         """
-        seed = _checked_int("seed", seed, 0, 2**31 - 1)
+        seed = checks.integer("seed", seed, 0)
         likelihood = self.likelihood(self.posterior(images).sample(seed=[seed, 0]))
         return likelihood.mean() if mean else likelihood.sample(seed=[seed, 1])
 
@@ -297,11 +296,3 @@ def _mean(values, weights):
     if weights is None:
         return tf.reduce_mean(values)
     return tf.reduce_sum(weights * values) / tf.reduce_sum(weights)
-
-
-def _checked_int(name, value, low, high):
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be an int; received {value!r}.")
-    if not low <= value <= high:
-        raise ValueError(f"{name} must be in [{low}, {high}]; received {value}.")
-    return int(value)

@@ -12,6 +12,8 @@ import json
 import keras
 import tensorflow as tf
 
+_made = {}  # (function, class, configuration) -> its program
+
 
 def shared(function):
     """Compiles `function(model, *tensors)` once for all models of one configuration.
@@ -24,14 +26,13 @@ def shared(function):
         A function of the same arguments. What `function` assigns in the twin is assigned in the
         model that was passed. As with any `tf.function`, other shapes compile anew.
     """
-    programs = {}
 
     @functools.wraps(function)
     def call(model, *tensors):
-        key = (type(model), _configuration(model))
-        if key not in programs:
-            programs[key] = _compile(function, _twin(model))
-        return programs[key](_variables(model), *tensors)
+        key = (function, type(model), _configuration(model))
+        if key not in _made:
+            _made[key] = _compile(function, _twin(model))
+        return _made[key](_variables(model), *tensors)
 
     return call
 

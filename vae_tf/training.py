@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from . import checks
 from .model import VAE
 from .programs import shared
 
@@ -30,7 +31,7 @@ class Recipe:
         evaluate_every: updates between evaluations for the history.
 
     Raises:
-        TypeError, ValueError: if an argument is not a number in its range.
+        TypeError, ValueError: if an argument is no number of its kind, or outside its range.
     """
 
     updates: int
@@ -43,22 +44,14 @@ class Recipe:
     evaluate_every: int = 100
 
     def __post_init__(self):
-        for name in ("updates", "batch_size", "num_samples", "evaluate_every", "digits_per_class"):
-            value = getattr(self, name)
-            if value is None and name == "digits_per_class":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | np.integer):
-                raise TypeError(f"{name} must be an int; received {value!r}.")
-            if not 1 <= value < 2**31:
-                raise ValueError(f"{name} must be in [1, 2**31); received {value}.")
-        for name, low, high in (("learning_rate", 0, np.inf), ("warmup", 0, 1), ("averaging", 0, 1)):
-            value = getattr(self, name)
-            if value is None and name == "averaging":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-                raise TypeError(f"{name} must be a number; received {value!r}.")
-            if not (low < value < high or value == low == 0 and name == "warmup"):
-                raise ValueError(f"{name} must be in ({low}, {high}); received {value}.")
+        for name in ("updates", "batch_size", "num_samples", "evaluate_every"):
+            checks.integer(name, getattr(self, name), 1)
+        checks.number("learning_rate", self.learning_rate, 0)
+        checks.number("warmup", self.warmup, 0, 1)
+        if self.digits_per_class is not None:
+            checks.integer("digits_per_class", self.digits_per_class, 1)
+        if self.averaging is not None:
+            checks.number("averaging", self.averaging, 0, 1)
 
     @classmethod
     def writeup(cls):
@@ -139,9 +132,7 @@ def train(digits, recipe=None, seed=0, verbose="auto"):
             "Choose a smaller batch_size."
         )
     vae = VAE(image_shape=split.images.shape[1:], num_samples=recipe.num_samples, seed=seed)
-    vae.compile(
-        recipe.optimizer(), steps_per_execution=min(recipe.evaluate_every, recipe.updates)
-    )
+    vae.compile(recipe.optimizer(), steps_per_execution=min(recipe.evaluate_every, recipe.updates))
     evaluations = _Evaluations(split.images, digits.validation.images, recipe.updates)
     fitted = vae.fit(
         split.images,

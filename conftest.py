@@ -1,0 +1,7 @@
+"""Figures and numbers made while testing go to a temporary folder, never over the published ones."""
+
+import os
+import tempfile
+
+os.environ["VAE_TF_FIGURES"] = tempfile.mkdtemp(prefix="vae_tf_figures_")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

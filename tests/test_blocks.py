@@ -1,0 +1,214 @@
+"""Compiled blocks of updates against Keras's own, update by update."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_probability.python.internal import samplers
+
+from vae_tf import VAE, blocks, programs
+
+
+def weights(vae):
+    return [variable.numpy() for variable in (*vae.trainable_variables, *vae.optimizer.variables)]
+
+
+def assert_same(first, second, **tolerance):
+    for a, b in zip(weights(first), weights(second), strict=True):
+        np.testing.assert_allclose(a, b, **(tolerance or {"rtol": 0, "atol": 0}))
+
+
+def fitted(images, seed=0, compiled=None, **fit):
+    vae = VAE(latent_dim=3, hidden_units=6, seed=seed)
+    vae.compile(keras.optimizers.Adam(0.01), **(compiled or {}))
+    history = vae.fit(images, **({"batch_size": 16, "epochs": 3, "verbose": 0} | fit))
+    return vae, history
+
+
+@pytest.fixture
+def same_noise(monkeypatch):
+    """Noise that is the same arithmetic with XLA and without, which draw different numbers."""
+
+    def normal(shape, seed, **_):
+        steps = tf.range(tf.cast(tf.reduce_prod(shape), tf.float32)) + 1
+        phase = tf.cast(seed[0], tf.float32) * 3.1 + tf.cast(seed[1], tf.float32) * 0.7
+        return tf.reshape(tf.sin(steps * 12.9 + phase), shape)
+
+    monkeypatch.setattr(samplers, "normal", normal)
+    monkeypatch.setattr(programs, "_made", {})  # programs keep the noise they were traced with
+
+
+@pytest.mark.parametrize("count", [64, 40], ids=["whole batches", "a short last batch"])
+@pytest.mark.parametrize("sample_weight", [False, True])
+def test_blocks_agree_with_single_uncompiled_updates(images, same_noise, count, sample_weight):
+    x = images[:count]
+    weight = np.linspace(0.1, 2, count).astype(np.float32) if sample_weight else None
+    blocks, history = fitted(x, shuffle=False, epochs=2, sample_weight=weight)
+    single = VAE(latent_dim=3, hidden_units=6)
+    single.compile(keras.optimizers.Adam(0.01), run_eagerly=True)
+    logs = [
+        single.train_on_batch(
+            x[i : i + 16],
+            sample_weight=None if weight is None else weight[i : i + 16],
+            return_dict=True,
+        )
+        for _ in range(2)
+        for i in range(0, count, 16)
+    ]
+    assert_same(blocks, single, rtol=2e-4, atol=2e-5)
+    for name, values in history.updates.items():
+        np.testing.assert_allclose(values, [log[name] for log in logs], rtol=1e-4)
+
+
+@pytest.mark.parametrize("length", [1, 3, 4, 7, 250])
+def test_block_length_changes_nothing(images, length):
+    expected, history = fitted(images[:60], steps_per_epoch=130)
+    vae, other = fitted(images[:60], steps_per_epoch=130, compiled={"steps_per_execution": length})
+    assert_same(vae, expected)
+    np.testing.assert_array_equal(other.updates["loss"], history.updates["loss"])
+    np.testing.assert_allclose(other.history["loss"], history.history["loss"], rtol=1e-6)
+
+
+def test_same_seed_same_weights_whatever_runs_beside(images):
+    class Listener(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.batches = getattr(self, "batches", 0) + 1
+
+    listener = Listener()
+    expected, _ = fitted(images)
+    observed, history = fitted(images, validation_data=(images[:8],), callbacks=[listener])
+    assert_same(observed, expected)
+    assert listener.batches == 3 * 4  # who listens to batches hears every one
+    assert len(history.history["val_loss"]) == 3
+    other, _ = fitted(images, seed=1)
+    assert any((a != b).any() for a, b in zip(weights(other), weights(expected), strict=True))
+
+
+def test_fitting_on_is_fitting_once_in_epochs(images):
+    once, _ = fitted(images, epochs=4)
+    twice, _ = fitted(images, epochs=2)
+    twice.fit(images, batch_size=16, epochs=4, initial_epoch=2, verbose=0)
+    assert_same(twice, once)
+
+
+def test_every_digit_is_seen_once_a_pass_and_in_a_new_order(images, monkeypatch):
+    rows, run = [], blocks._run_block
+
+    def recording(model, x, weights, indices, count):
+        rows.extend(np.asarray(indices)[: int(count)])
+        return run(model, x, weights, indices, count)
+
+    monkeypatch.setattr(blocks, "_run_block", recording)
+    fitted(images, epochs=3)
+    passes = np.concatenate(rows).reshape(3, 64)
+    for order in passes:
+        np.testing.assert_array_equal(np.sort(order), np.arange(64))
+    assert (passes[0] != passes[1]).any()
+    assert (passes[1] != passes[2]).any()
+
+
+def test_epoch_logs_are_means_over_the_epochs_images(images):
+    _, history = fitted(images[:40], epochs=2)
+    sizes = [16, 16, 8]
+    per_epoch = history.updates["loss"].reshape(2, 3)
+    expected = np.average(per_epoch, axis=1, weights=sizes)
+    np.testing.assert_allclose(history.history["loss"], expected, rtol=1e-5)
+
+
+def test_epochs_of_any_number_of_updates(images):
+    vae, history = fitted(images, epochs=2, steps_per_epoch=11)
+    assert int(vae.optimizer.iterations) == 22
+    assert len(history.updates["loss"]) == 22
+
+
+def test_models_of_one_shape_share_a_program(images, monkeypatch):
+    traces = []
+    step = VAE.train_step
+    monkeypatch.setattr(VAE, "train_step", lambda self, data: traces.append(1) or step(self, data))
+    counts = []
+    for seed in range(3):
+        vae = VAE(latent_dim=5, hidden_units=7, seed=seed)
+        vae.compile(keras.optimizers.Adam(0.01 * (1 + seed)))
+        vae.fit(images, verbose=0)
+        counts.append(len(traces))
+    assert counts[0] >= 1
+    assert counts == [counts[0]] * 3
+
+
+@pytest.mark.parametrize("how", ["tf.data", "uncompiled", "eager", "unequal batches"])
+def test_other_ways_train_as_well(images, how):
+    x = tf.data.Dataset.from_tensor_slices(images)
+    compiled, fit = {}, {"epochs": 5}
+    if how == "tf.data":
+        x = x.batch(16)
+    elif how == "unequal batches":
+        x = x.batch(20)
+    else:
+        x, compiled = images, {"jit_compile": False, "run_eagerly": how == "eager"}
+    vae = VAE(latent_dim=3, hidden_units=6)
+    vae.compile(keras.optimizers.Adam(0.01), **compiled)
+    history = vae.fit(x, verbose=0, **fit).history["loss"]
+    assert history[-1] < history[0] - 5
+
+
+def test_callbacks_work_as_in_keras(images, tmp_path):
+    keras.utils.set_random_seed(0)
+    rates = []
+    callbacks = [
+        keras.callbacks.LearningRateScheduler(lambda epoch: 0.01 * 0.5**epoch),
+        keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: rates.append(float(vae.optimizer.learning_rate))
+        ),
+        keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+        keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", save_best_only=True),
+        keras.callbacks.EarlyStopping("val_loss", patience=1, min_delta=1e9),
+        keras.callbacks.TerminateOnNaN(),
+    ]
+    vae = VAE(latent_dim=3, hidden_units=6)
+    vae.compile("adam")
+    fit = {"validation_split": 0.25, "callbacks": callbacks, "epochs": 9, "verbose": 0}
+    history = vae.fit(images, batch_size=16, **fit)
+    assert rates == pytest.approx([0.01, 0.005])  # stopped early, after two epochs
+    assert len(history.history["val_loss"]) == 2
+    assert (tmp_path / "log.csv").read_text().count("\n") == 3
+    best = keras.saving.load_model(tmp_path / "best.keras")
+    assert int(best.optimizer.iterations) == 3 * 2  # 48 images, two epochs, each the best yet
+
+
+def test_backup_and_restore_goes_on_where_it_was(images, tmp_path):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    expected, _ = fitted(images, epochs=4)
+    vae = VAE(latent_dim=3, hidden_units=6)
+    vae.compile(keras.optimizers.Adam(0.01))
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+    with pytest.raises(KeyboardInterrupt):
+        vae.fit(images, batch_size=16, epochs=4, callbacks=[backup, Stop()], verbose=0)
+    fresh = VAE(latent_dim=3, hidden_units=6)
+    fresh.compile(keras.optimizers.Adam(0.01))
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+    fresh.fit(images, batch_size=16, epochs=4, callbacks=[backup], verbose=0)
+    assert_same(fresh, expected)
+
+
+def test_a_strategy_takes_keras_own_path(images):
+    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+    with strategy.scope():
+        vae = VAE(latent_dim=3, hidden_units=6)
+        vae.compile(keras.optimizers.Adam(0.01), jit_compile=False)
+    history = vae.fit(images, batch_size=16, epochs=5, verbose=0).history["loss"]
+    assert history[-1] < history[0] - 5
+
+
+def test_frozen_layers_stay(images):
+    vae = VAE(latent_dim=3, hidden_units=6)
+    vae.encoder.trainable = False
+    vae.compile(keras.optimizers.Adam(0.01))
+    before = vae.encoder.get_weights(), vae.decoder.get_weights()
+    vae.fit(images, batch_size=16, verbose=0)
+    for old, new in zip(before[0], vae.encoder.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert all((o != n).any() for o, n in zip(before[1], vae.decoder.get_weights(), strict=True))

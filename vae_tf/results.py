@@ -1,0 +1,87 @@
+"""Where figures and published numbers go: the one writer and reader of `results.json`.
+
+What comes from all of MNIST goes into `figures/`, what comes from the 5,000-digit sample into
+`figures/sample/`, so that a try never overwrites what is published.
+"""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+try:
+    import fcntl
+except ImportError:  # Windows: run the notebooks one after the other there
+    fcntl = None
+
+
+def output_directory(digits):
+    """Returns the folder for figures and numbers made from these digits; makes it if need be.
+
+    It is `figures/` of the repository where notebooks run in it, else of the working directory;
+    the environment variable `VAE_TF_FIGURES` names another.
+    """
+    base = os.environ.get("VAE_TF_FIGURES")
+    if not base:
+        here = Path.cwd()
+        base = (here.parent if here.name == "notebooks" else here) / "figures"
+    directory = Path(base, "sample") if digits.is_sample else Path(base)
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def record(directory, name, digits, values, **provenance):
+    """Writes the numbers of one experiment to `results.json`, in place of its earlier ones.
+
+    Args:
+        directory: what `output_directory` returns.
+        name: of the experiment: the key in the file.
+        digits: what the numbers come from; recorded as their source.
+        values: a dict of numbers, or of dicts of numbers; floats are kept to 6 digits.
+        **provenance: seed, counts of digits, draws and updates, and the like.
+
+    Raises:
+        ValueError: if a number is not finite. Nothing is written then.
+    """
+    entry = _plain({"data": digits.name, **provenance, **values}, name)
+    with _locked(directory):
+        results = read(directory)
+        results[name] = entry
+        temporary = Path(directory, f"results.json.{os.getpid()}.tmp")
+        try:
+            temporary.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+            os.replace(temporary, Path(directory, "results.json"))
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def read(directory):
+    """Returns what `results.json` holds: a dict by experiment, empty where there is no file."""
+    file = Path(directory, "results.json")
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+@contextlib.contextmanager
+def _locked(directory):
+    """Keeps others from writing between our reading and writing."""
+    with Path(directory, ".results.lock").open("w") as lock:
+        if fcntl:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _plain(value, name):
+    """Returns a value as JSON has it, numbers rounded; refuses what is not finite."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item, f"{name}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(item, name) for item in value]
+    if isinstance(value, str | bool | None | int):
+        return value
+    if isinstance(value, np.integer):
+        return int(value)
+    if not np.isfinite(value):
+        raise ValueError(f"{name} must be finite to be recorded; received {value}.")
+    return float(f"{value:.6g}")
