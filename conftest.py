@@ -1,4 +1,4 @@
-"""Figures and numbers made while testing go to a temporary folder, never over the published ones."""
+"""Figures and numbers made in tests go to a temporary folder, never over the published ones."""
 
 import os
 import tempfile

@@ -40,24 +40,25 @@ def run(path):
     """Executes a notebook, showing its progress; returns it with its outputs."""
     notebook = nbformat.read(path, as_version=4)
     count = sum(cell.cell_type == "code" for cell in notebook.cells)
-    start, done = time.perf_counter(), 0
+    start, done, live = time.perf_counter(), 0, sys.stdout.isatty()
 
-    def show(cell, cell_index, **_):
+    def show(cell, **_):
         nonlocal done
         done += cell.cell_type == "code"
-        text = f"{path.stem:20} {'█' * done}{'·' * (count - done)} {time.perf_counter() - start:5.1f} s"
-        print(f"\r{text}", end="" if sys.stdout.isatty() and done < count else "\n", flush=True)
+        if live or done == count:
+            bar = "█" * done + "·" * (count - done)
+            seconds = time.perf_counter() - start
+            print(f"\r{path.stem:20} {bar} {seconds:5.1f} s", end="", flush=True)
 
     client = NotebookClient(
         notebook,
         timeout=1800,
         kernel_name="python3",
         resources={"metadata": {"path": str(HERE)}},
-        on_cell_complete=show if sys.stdout.isatty() else None,
+        on_cell_complete=show,
     )
     client.execute()
-    if not sys.stdout.isatty():
-        print(f"{path.stem:20} {count} cells {time.perf_counter() - start:6.1f} s", flush=True)
+    print()
     return notebook
 
 

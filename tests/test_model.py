@@ -60,18 +60,13 @@ def test_kl_is_the_integral_and_monte_carlos(vae, images):
     posterior, prior = vae.posterior(images[:4]), scipy.stats.norm()
     loc, scale = (np.asarray(f(), np.float64) for f in (posterior.mean, posterior.stddev))
     kl = vae.elbo_terms(images[:4], seed=[0, 0]).kl.numpy()
-    integrals = [
-        sum(
-            scipy.integrate.quad(
-                lambda z, q=scipy.stats.norm(m, s): q.pdf(z) * (q.logpdf(z) - prior.logpdf(z)),
-                m - 12 * s,
-                m + 12 * s,
-            )[0]
-            for m, s in zip(*pair, strict=True)
+    integrals = np.zeros_like(loc)
+    for i in np.ndindex(loc.shape):
+        q = scipy.stats.norm(loc[i], scale[i])
+        integrals[i], _ = scipy.integrate.quad(
+            lambda z, q=q: q.pdf(z) * (q.logpdf(z) - prior.logpdf(z)), *q.interval(1 - 1e-15)
         )
-        for pair in zip(loc, scale, strict=True)
-    ]
-    np.testing.assert_allclose(kl, integrals, rtol=1e-5)
+    np.testing.assert_allclose(kl, integrals.sum(axis=1), rtol=1e-5)
     draws = posterior.sample(20_000, seed=[1, 2])
     ratios = (posterior.log_prob(draws) - vae.prior().log_prob(draws)).numpy()
     errors = ratios.std(axis=0) / np.sqrt(len(ratios))
@@ -256,7 +251,7 @@ def test_terms_and_gradients_stay_finite_at_extreme_weights(scale, seed, ink):
     ],
 )
 def test_bad_arguments_are_named(arguments, error):
-    (name, value), *_ = arguments.items()
+    (name,) = arguments
     with pytest.raises(error, match=name):
         VAE(**arguments)
 

@@ -134,7 +134,7 @@ class VAE(BlockTrainer):
         return tfd.Independent(tfd.Normal(loc, scale), 1)
 
     def likelihood(self, latents):
-        """Returns p(x|z): `Independent` `Bernoulli`, batch shape [...], event shape [height, width].
+        """Returns p(x|z): `Independent` `Bernoulli`, batch [...], event [height, width].
 
         Args:
             latents: [..., L].

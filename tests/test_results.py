@@ -1,0 +1,74 @@
+"""The one writer and reader of published numbers."""
+
+import json
+import multiprocessing
+
+import numpy as np
+import pytest
+
+from vae_tf import results
+
+
+def test_record_and_read(tmp_path, digits):
+    values = {"elbo": {"mean": np.float32(-33.7), "standard_error": 0.0123456789}, "count": 3}
+    results.record(tmp_path, "one", digits, values, seed=0)
+    results.record(tmp_path, "two", digits, {"curve": np.array([1.0, 2.5])})
+    results.record(tmp_path, "one", digits, values, seed=np.int64(7))
+    stored = results.read(tmp_path)
+    assert list(stored) == ["one", "two"]
+    assert stored["one"] == {
+        "data": "5,000-digit sample of MNIST",
+        "seed": 7,
+        "elbo": {"mean": -33.7, "standard_error": 0.0123457},
+        "count": 3,
+    }
+    assert stored["two"]["curve"] == [1.0, 2.5]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, {"x": [1.0, np.nan]}])
+def test_numbers_that_are_none_are_refused_and_nothing_is_lost(tmp_path, digits, bad):
+    results.record(tmp_path, "good", digits, {"elbo": -1.0})
+    before = (tmp_path / "results.json").read_bytes()
+    with pytest.raises(ValueError, match=r"bad\.value"):
+        results.record(tmp_path, "bad", digits, {"value": bad})
+    assert (tmp_path / "results.json").read_bytes() == before
+
+
+def test_a_failing_write_leaves_what_was_there(tmp_path, digits, monkeypatch):
+    results.record(tmp_path, "good", digits, {"elbo": -1.0})
+    before = (tmp_path / "results.json").read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(results.os, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        results.record(tmp_path, "more", digits, {"elbo": -2.0})
+    assert (tmp_path / "results.json").read_bytes() == before
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def _record_many(directory, digits, name):
+    for i in range(20):
+        results.record(directory, f"{name}{i}", digits, {"i": i})
+
+
+def test_writers_at_once_lose_nothing(tmp_path, digits):
+    context = multiprocessing.get_context("fork")
+    writers = [
+        context.Process(target=_record_many, args=(tmp_path, digits, name)) for name in "abc"
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert len(json.loads((tmp_path / "results.json").read_text())) == 60
+
+
+def test_the_sample_has_a_folder_of_its_own(tmp_path, digits, monkeypatch):
+    monkeypatch.setenv("VAE_TF_FIGURES", str(tmp_path))
+    assert results.output_directory(digits) == tmp_path / "sample"
+    monkeypatch.delenv("VAE_TF_FIGURES")
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert results.output_directory(digits) == tmp_path / "figures" / "sample"

@@ -1,0 +1,137 @@
+"""Recipes and training: what they promise about data, noise and history."""
+
+import csv
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+from vae_tf import Recipe, train
+
+SHORT = Recipe(
+    updates=45, batch_size=32, learning_rate=5e-3, digits_per_class=50, evaluate_every=20
+)
+
+
+@pytest.fixture(scope="module")
+def trained(digits):
+    return train(digits, SHORT, seed=4, verbose=0)
+
+
+def test_history_has_a_row_per_update_and_evaluations_between(trained):
+    vae, history = trained
+    assert int(vae.optimizer.iterations) == 45
+    assert history.log_likelihood.shape == history.kl.shape == (45,)
+    np.testing.assert_array_equal(history.updates, np.arange(1, 46))
+    np.testing.assert_array_equal(history.evaluated, [20, 40, 45])
+    for terms in (history.training, history.validation):
+        assert terms["kl"].shape == terms["log_likelihood"].shape == (3,)
+    assert history.validation["log_likelihood"][-1] > history.validation["log_likelihood"][0]
+
+
+def test_evaluations_are_sampled_elbo_terms_of_equally_many_digits(trained, digits):
+    vae, history = trained
+    split = digits.train.balanced(50)
+    for images, terms in (
+        (split.images[:100], history.training),
+        (digits.validation.images, history.validation),
+    ):
+        assert len(images) == 100
+        found = terms["log_likelihood"][-1], terms["kl"][-1]
+        posterior = vae.posterior(images)
+        kl = np.mean(0.5 * (np.square(posterior.mean()) + np.square(posterior.stddev()) - 1), 0)
+        kl = np.sum(kl - np.mean(np.log(posterior.stddev()), axis=0))
+        assert found[1] == pytest.approx(kl, rel=1e-4)
+        draws = np.array(
+            [np.mean(vae.elbo_terms(images, [1, i]).log_likelihood) for i in range(40)]
+        )
+        at_the_mean = np.mean(vae.likelihood(posterior.mean()).log_prob(images))
+        assert abs(found[0] - draws.mean()) < 5 * draws.std()
+        assert at_the_mean > draws.mean() + 2 * draws.std()  # so it was not evaluated there
+
+
+def test_csv_holds_the_history(trained, tmp_path):
+    _, history = trained
+    history.to_csv(tmp_path / "history.csv")
+    with (tmp_path / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 45
+    np.testing.assert_allclose([float(row["kl"]) for row in rows], history.kl, rtol=1e-6)
+    evaluated = [row for row in rows if row["validation_kl"]]
+    assert [int(row["update"]) for row in evaluated] == [20, 40, 45]
+    values = [float(row["training_log_likelihood"]) for row in evaluated]
+    np.testing.assert_allclose(values, history.training["log_likelihood"], rtol=1e-6)
+
+
+def test_same_seed_same_bits_and_other_seed_other(trained, digits):
+    vae, history = trained
+    again, same = train(digits, SHORT, seed=4, verbose=0)
+    for a, b in zip(vae.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(history.kl, same.kl)
+    often, _ = train(digits, dataclasses.replace(SHORT, evaluate_every=7), seed=4, verbose=0)
+    for a, b in zip(vae.get_weights(), often.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)  # looking does not disturb
+    other, _ = train(digits, SHORT, seed=5, verbose=0)
+    assert (other.get_weights()[0] != vae.get_weights()[0]).any()
+
+
+def test_validation_digits_do_not_influence_training(trained, digits):
+    vae, _ = trained
+    swapped = dataclasses.replace(digits, validation=digits.test)
+    again, _ = train(swapped, SHORT, seed=4, verbose=0)
+    for a, b in zip(vae.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_writeups_recipe():
+    recipe = Recipe.writeup()
+    assert (recipe.updates, recipe.batch_size, recipe.digits_per_class) == (5_947, 32, 1_000)
+    assert recipe.num_samples == 1
+    assert -(-10_000 // 32) * 19 == recipe.updates  # 19 passes
+
+
+def test_the_rate_rises_linearly_then_falls_along_a_cosine():
+    recipe = Recipe(updates=1_000, batch_size=32, learning_rate=0.01, warmup=0.1)
+    rate = [float(recipe.optimizer()._learning_rate(step)) for step in range(1_000)]
+    rise = 0.01 * np.arange(100) / 100
+    fall = 0.005 * (1 + np.cos(np.pi * np.arange(900) / 900))
+    np.testing.assert_allclose(rate, np.concatenate([rise, fall]), rtol=1e-4, atol=1e-8)
+
+
+def test_averaging_ends_with_the_running_average(digits):
+    recipe = dataclasses.replace(SHORT, averaging=0.9)
+    vae, _ = train(digits, recipe, seed=4, verbose=0)
+    plain, _ = train(digits, SHORT, seed=4, verbose=0)
+    assert any((a != b).any() for a, b in zip(vae.get_weights(), plain.get_weights(), strict=True))
+    assert isinstance(vae.optimizer, keras.optimizers.Adam)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"updates": 0}, ValueError),
+        ({"updates": 1.5}, TypeError),
+        ({"batch_size": 0}, ValueError),
+        ({"batch_size": "32"}, TypeError),
+        ({"learning_rate": -1e-3}, ValueError),
+        ({"learning_rate": np.nan}, ValueError),
+        ({"learning_rate": np.inf}, ValueError),
+        ({"learning_rate": "fast"}, TypeError),
+        ({"warmup": 1.0}, ValueError),
+        ({"digits_per_class": 0}, ValueError),
+        ({"num_samples": -2}, ValueError),
+        ({"averaging": 1.0}, ValueError),
+        ({"evaluate_every": 0}, ValueError),
+    ],
+)
+def test_bad_recipes_are_named(change, error):
+    (name,) = change
+    with pytest.raises(error, match=name):
+        dataclasses.replace(SHORT, **change)
+
+
+def test_fewer_digits_than_a_batch_are_refused(digits):
+    with pytest.raises(ValueError, match="1024 digits; received 500"):
+        train(digits, dataclasses.replace(SHORT, batch_size=1_024), verbose=0)
