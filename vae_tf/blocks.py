@@ -194,18 +194,26 @@ def _run_block(model, x, weights, rows, count):
     epoch_so_far = [tf.identity(variable) for variable in model.metrics_variables]
     names = [metric.name for metric in model.metrics]
 
-    def update(i, records):
+    def write(records, i, row):
+        return tf.tensor_scatter_nd_update(records, [[i]], [tf.stack(row)])
+
+    def update(i, records, last_row):
         for metric in model.metrics:
             metric.reset_state()  # so that the logs are this batch's alone
         batch = tf.gather(x, rows[i])
         if weights is not None:
             batch = (batch, None, tf.gather(weights, rows[i]))
         logs = model.train_step(batch)
-        row = tf.stack([*(logs[name] for name in names), model.metrics[0].count.value])
-        return i + 1, tf.tensor_scatter_nd_update(records, [[i]], [row])
+        # Written an update late: XLA would else fuse the sums over the batch into the writing,
+        # and add them up once for every number in the row, in plain loops (150 of 390 µs).
+        row = [*(logs[name] for name in names), tf.identity(model.metrics[0].count.value)]
+        return i + 1, write(records, tf.maximum(i - 1, 0), last_row), row
 
     records = tf.zeros([rows.shape[0], len(names) + 1])
-    _, records = tf.while_loop(lambda i, _: i < count, update, (0, records))
+    last_row = [tf.zeros([])] * (len(names) + 1)
+    loop = (tf.constant(0), records, last_row)
+    _, records, last_row = tf.while_loop(lambda i, *_: i < count, update, loop)
+    records = write(records, count - 1, last_row)
     for variable, value in zip(model.metrics_variables, epoch_so_far, strict=True):
         variable.assign(value)
     for metric, values in zip(model.metrics, tf.unstack(records, axis=1), strict=False):
