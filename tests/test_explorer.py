@@ -1,0 +1,823 @@
+"""The latent explorer: what Python writes, and every control of the page in a real browser.
+
+The browser tests need Chromium, its driver and the package selenium, and are skipped without.
+"""
+
+import base64
+import contextlib
+import json
+import re
+import shutil
+import socket
+import struct
+import time
+import zlib
+
+import numpy as np
+import pytest
+import tensorflow_probability as tfp
+
+from vae_tf import explorer
+from vae_tf.data import Digits, Split
+from vae_tf.explorer import export_explorer
+from vae_tf.model import VAE
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+DRIVER = shutil.which("chromedriver")
+QUIET = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+def make_vae(**config):
+    """A VAE with random weights, larger than a fresh model's, so that its codes differ."""
+    vae = VAE(**config)
+    rng = np.random.default_rng(7)
+    vae.set_weights([w + rng.normal(0, 0.25, w.shape) if w.ndim else w for w in vae.get_weights()])
+    return vae
+
+
+def make_digits(count=1_000, source="cache", classes=10):
+    """Random strokes, a class each: 14x14, as in the real data, but of nothing."""
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, classes, count).astype(np.uint8)
+    near = rng.random((count, 14, 14)) < 0.15
+    images = (near | np.roll(near, 1, axis=2)).astype(np.uint8)
+    few = Split(images[:1], labels[:1])
+    return Digits(few, Split(images, labels), few, source)
+
+
+@pytest.fixture(scope="module")
+def vae():
+    return make_vae(seed=2)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return make_digits()
+
+
+@pytest.fixture(scope="module")
+def file(vae, digits, tmp_path_factory):
+    return export_explorer(vae, digits, tmp_path_factory.mktemp("explorer") / "explorer.html")
+
+
+@pytest.fixture(scope="module")
+def stored(file):
+    text = file.read_text(encoding="utf-8")
+    return json.loads(re.search(r'id="stored">(.*?)</script>', text, re.DOTALL)[1])
+
+
+# The file, without a browser. ---------------------------------------------------------------------
+
+
+def test_file_is_small_and_names_nothing_outside_it(file):
+    text = file.read_text(encoding="utf-8")
+    assert file.stat().st_size < 600_000
+    assert not re.findall(r"https?:|[\"'(]//|@import|url\(|{{|\ssrc=|\sstyle=", text)
+    assert re.findall(r'href="(.*?)"', text) == ["data:,"]
+
+
+def test_policy_forbids_every_request(file):
+    text = file.read_text(encoding="utf-8")
+    policy = re.search(r'Content-Security-Policy" content="(.*?)"', text)[1]
+    directives = dict(part.strip().split(" ", 1) for part in policy.split(";"))
+    assert directives.pop("img-src") == "data:"
+    for name in ("script-src", "style-src"):
+        assert re.fullmatch(r"'sha256-[A-Za-z0-9+/]{43}='", directives.pop(name))
+    assert directives == {"default-src": "'none'", "base-uri": "'none'", "form-action": "'none'"}
+
+
+def test_stored_weights_digits_and_map_are_the_models(vae, digits, stored):
+    weights = np.frombuffer(base64.b64decode(stored["weights"]), "<f4")
+    arrays = vae.encoder.get_weights() + vae.decoder.get_weights()
+    np.testing.assert_array_equal(weights, np.concatenate([array.ravel() for array in arrays]))
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(stored["images"]), np.uint8))
+    np.testing.assert_array_equal(bits, digits.validation.images.ravel())
+    assert stored["labels"] == digits.validation.labels.tolist()
+    locs = vae.posterior(digits.validation.images).distribution.loc.numpy().astype(float)
+    variances, vectors = np.linalg.eigh(np.cov(locs.T))  # ascending
+    share = variances[::-1][:2] / variances.sum()
+    np.testing.assert_allclose(stored["variances"], share, atol=1e-5)
+    products = np.abs(np.array(stored["axes"]) @ vectors[:, ::-1][:, :2])  # signs are arbitrary
+    np.testing.assert_allclose(products, np.eye(2), atol=1e-3)
+    kl = sum(stored["klPerDimension"])
+    exact = tfp.distributions.kl_divergence(vae.posterior(digits.validation.images), vae.prior())
+    assert kl == pytest.approx(np.mean(exact), rel=1e-5)
+
+
+def test_picks_are_the_first_four_of_each_class_row_by_row(digits, stored):
+    labels = digits.validation.labels
+    assert labels[stored["picks"]].tolist() == list(range(10)) * explorer.PICKS_PER_CLASS
+    first = {int(label): np.flatnonzero(labels == label)[0] for label in range(10)}
+    assert stored["picks"][:10] == [first[label] for label in range(10)]
+
+
+def test_same_model_and_digits_give_the_same_bytes(vae, digits, file, tmp_path):
+    again = export_explorer(vae, digits, str(tmp_path / "again.html"))
+    assert again == tmp_path / "again.html"
+    assert again.read_bytes() == file.read_bytes()
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(vae, digits, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("disk is full")
+
+    path = tmp_path / "page.html"
+    path.write_text("old")
+    monkeypatch.setattr(explorer.os, "replace", fail)
+    with pytest.raises(OSError, match="disk is full"):
+        export_explorer(vae, digits, path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    monkeypatch.undo()
+    export_explorer(vae, digits, path)
+    assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_errors_come_before_any_work(vae, digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(explorer, "_page", lambda *_: pytest.fail("worked before checking"))
+    page = tmp_path / "page.html"
+    with pytest.raises(TypeError, match=r"must be a vae_tf\.VAE; received str"):
+        export_explorer("vae.keras", digits, page)
+    with pytest.raises(TypeError, match=r"load_mnist returns; received ndarray"):
+        export_explorer(vae, digits.validation.images, page)
+    with pytest.raises(TypeError, match="path must be a string or a Path; received 3"):
+        export_explorer(vae, digits, 3)
+    with pytest.raises(FileNotFoundError, match="missing is not a folder; make it first"):
+        export_explorer(vae, digits, tmp_path / "missing" / "page.html")
+    with pytest.raises(IsADirectoryError, match="give the name of a file in it"):
+        export_explorer(vae, digits, tmp_path)
+    with pytest.raises(ValueError, match=r"images must be \[B, 28, 28\]"):
+        export_explorer(VAE(image_shape=(28, 28)), digits, page)
+    with pytest.raises(ValueError, match="B >= 1"):
+        export_explorer(vae, make_digits(0), page)
+    broken = VAE()
+    broken.decoder.set_weights([np.full_like(w, np.nan) for w in broken.decoder.get_weights()])
+    with pytest.raises(ValueError, match="weights that are NaN or infinite"):
+        export_explorer(broken, digits, page)
+    assert not list(tmp_path.iterdir())
+
+
+# What a person with one kind of cone missing sees (Machado, Oliveira & Fernandes 2009, severity 1).
+CONES = {
+    "all": np.eye(3),
+    "no long": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    "no medium": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    "no short": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+}
+
+
+def linear(colours):
+    """sRGB as "#rrggbb", as linear light [N, 3]."""
+    values = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in colours])
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def oklab(light):
+    """Ottosson (2020), A perceptual color space for image processing."""
+    to_cones = [[0.4122, 0.5363, 0.0514], [0.2119, 0.6807, 0.1074], [0.0883, 0.2817, 0.6300]]
+    to_lab = [[0.2105, 0.7936, -0.0041], [1.9780, -2.4286, 0.4506], [0.0259, 0.7828, -0.8087]]
+    return np.cbrt(np.clip(light, 0, 1) @ np.transpose(to_cones)) @ np.transpose(to_lab)
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+@pytest.mark.parametrize("cones", CONES)
+def test_class_colours_can_be_told_apart(theme, cones):
+    text = explorer.TEMPLATE.read_text(encoding="utf-8")
+    pairs = re.findall(r"--(?:class-\d|surface): light-dark\((#\w{6}), (#\w{6})\)", text)
+    surface, *classes = linear([pair[theme] for pair in pairs])
+    assert len(classes) == 10
+    seen = oklab(np.array(classes) @ np.transpose(CONES[cones]))
+    distances = np.linalg.norm(seen[:, None] - seen, axis=-1)[np.triu_indices(10, 1)]
+    assert distances.min() > 0.11
+    bright, back = np.array(classes) @ [0.2126, 0.7152, 0.0722], surface @ [0.2126, 0.7152, 0.0722]
+    contrast = (np.maximum(bright, back) + 0.05) / (np.minimum(bright, back) + 0.05)
+    assert contrast.min() > 2.35
+
+
+# The page, in a browser. --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def downloads(tmp_path_factory):
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture(scope="module")
+def browser(downloads, tmp_path_factory):
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    from selenium.webdriver.chrome.service import Service
+
+    if not (BROWSER and DRIVER):
+        pytest.skip("Chromium or its driver is not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for argument in [*QUIET, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
+        options.add_argument(argument)
+    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+class Page:
+    """The page in a browser, and short ways to drive it."""
+
+    def __init__(self, browser, file):
+        self.browser, self.file = browser, file
+        self.size(1440, 1000)
+        self.theme("light")
+        self.load()
+
+    def load(self, fragment=""):
+        self.browser.get("about:blank")
+        self.browser.get(self.file.as_uri() + fragment)
+        self.wait("document.readyState === 'complete' && window.explorer")
+
+    def size(self, width, height):
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+    def theme(self, name):
+        features = [{"name": "prefers-color-scheme", "value": name}]
+        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    def js(self, expression, *arguments):
+        """The value of an expression; its typed arrays come as lists."""
+        text = self.browser.execute_script(
+            "const plain = (_, v) => ArrayBuffer.isView(v) ? Array.from(v) : v;"
+            f"return JSON.stringify({expression}, plain) ?? 'null'",
+            *arguments,
+        )
+        return json.loads(text)
+
+    def wait(self, condition, seconds=5):
+        end = time.monotonic() + seconds
+        while not self.js(f"Boolean({condition})"):
+            assert time.monotonic() < end, condition
+            time.sleep(0.02)
+
+    def find(self, selector):
+        return self.browser.find_element("css selector", selector)
+
+    def click(self, selector):
+        self.js("arguments[0].scrollIntoView({block: 'center'})", element := self.find(selector))
+        element.click()
+
+    def keys(self, selector, *keys):
+        from selenium.webdriver.common.keys import Keys
+
+        self.find(selector).send_keys(*[getattr(Keys, key, key) for key in keys])
+
+    def choose(self, name, value):
+        self.click(f"label:has([name={name}][value={value}])")
+
+    def pointer(self, selector, *places, kind="mouse", press=True):
+        """Moves a pointer along places, fractions of an element's box; pressed, if it says so."""
+        from selenium.webdriver.common.actions.action_builder import ActionBuilder
+        from selenium.webdriver.common.actions.pointer_input import PointerInput
+
+        element = self.find(selector)
+        self.js("arguments[0].scrollIntoView({block: 'center'})", element)
+        box = self.js("arguments[0].getBoundingClientRect()", element)
+        actions = ActionBuilder(self.browser, mouse=PointerInput(kind, kind), duration=20)
+        for i, (x, y) in enumerate(places):
+            x, y = box["left"] + x * box["width"], box["top"] + y * box["height"]
+            actions.pointer_action.move_to_location(round(x), round(y))
+            if press and i == 0:
+                actions.pointer_action.pointer_down()
+        if press:
+            actions.pointer_action.pointer_up()
+        actions.perform()
+
+    def pixel(self, row, column):
+        return (column + 0.5) / 14, (row + 0.5) / 14
+
+    @property
+    def code(self):
+        return np.array(self.js("explorer.state.code"))
+
+    @property
+    def pixels(self):
+        return np.array(self.js("explorer.state.pixels")).reshape(14, 14)
+
+    def drawn(self, selector):
+        """A small picture as it is on the screen: 0 for paper, 1 for ink."""
+        script = (
+            "(c => { const o = new OffscreenCanvas(c.width, c.height).getContext('2d');"
+            "o.drawImage(c, 0, 0); return o.getImageData(0, 0, c.width, c.height).data })"
+            f"(document.querySelector('{selector}'))"
+        )
+        values = np.array(self.js(script)).reshape(14, 14, 4)[..., :3].mean(axis=-1)
+        paper, ink = (
+            np.mean([float(part) for part in re.findall(r"\d+", self.colour(name))])
+            for name in ("surface", "ink")
+        )
+        return (values - paper) / (ink - paper)
+
+    def colour(self, name):
+        script = (
+            "(s => { s.style.color = arguments[0]; document.body.append(s); const c = "
+            "getComputedStyle(s).color; s.remove(); return c })(document.createElement('i'))"
+        )
+        return self.js(script, f"var(--{name})")
+
+    def text(self, selector):
+        return self.js(f"document.querySelector('{selector}').textContent")
+
+    def requests(self):
+        """Addresses asked for since the last time, but for the page itself."""
+        messages = [
+            json.loads(entry["message"])["message"] for entry in self.browser.get_log("performance")
+        ]
+        asked = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+        urls = [params["request"]["url"] for params in asked]
+        own = (self.file.as_uri(), "data:", "blob:", "about:")
+        return [url for url in urls if not url.startswith(own)]
+
+    def console(self):
+        return [entry["message"] for entry in self.browser.get_log("browser")]
+
+
+@contextlib.contextmanager
+def opened(browser, file):
+    """The page; at the end its console must be empty, and nothing asked for."""
+    browser.get("about:blank")  # a new window's own page asks for its parts
+    for log in ("browser", "performance"):
+        browser.get_log(log)
+    page = Page(browser, file)
+    yield page
+    assert page.console() == []
+    assert page.requests() == []
+
+
+@pytest.fixture
+def page(browser, file):
+    with opened(browser, file) as page:
+        yield page
+
+
+def test_encoder_and_decoder_agree_with_tensorflow(page, vae, digits):
+    images = digits.validation.images[:100]
+    posterior = vae.posterior(images).distribution
+    theirs = page.js("explorer.digits.slice(0, 100).map(({pixels}) => explorer.encode(pixels))")
+    for name in ("loc", "scale"):
+        values = [each[name] for each in theirs]
+        np.testing.assert_allclose(values, getattr(posterior, name), rtol=1e-5, atol=1e-5)
+    codes = np.random.default_rng(0).normal(0, 1.5, (100, 8)).astype(np.float32)
+    likelihood = vae.likelihood(codes).distribution
+    logits = page.js("arguments[0].map(explorer.logits)", codes.tolist())
+    ours = likelihood.logits.numpy().reshape(100, 196)
+    assert np.abs(ours).max() > 5  # so that agreement says something
+    np.testing.assert_allclose(logits, ours, rtol=1e-5, atol=1e-5)
+    means = page.js("arguments[0].map(explorer.decode)", codes.tolist())
+    np.testing.assert_allclose(means, likelihood.mean().numpy().reshape(100, 196), atol=1e-5)
+
+
+def test_elbo_agrees_with_the_models_on_the_same_noise(page, vae, digits):
+    images, seed = digits.validation.images[:20], [5, 6]
+    ours = vae.elbo_terms(images, seed, num_samples=25)
+    posterior = vae.posterior(images)
+    latents = posterior.sample(25, seed=seed)  # the draws that `elbo_terms` makes
+    noise = (latents - posterior.distribution.loc) / posterior.distribution.scale  # [25, 20, 8]
+    theirs = page.js(
+        "arguments[0].map((noise, i) => explorer.elbo(explorer.digits[i].pixels, noise))",
+        noise.numpy().transpose(1, 0, 2).tolist(),
+    )
+    for name, terms in (("logLikelihood", ours.log_likelihood), ("kl", ours.kl)):
+        np.testing.assert_allclose([each[name] for each in theirs], terms, rtol=1e-5)
+    np.testing.assert_allclose([each["elbo"] for each in theirs], ours.elbo, rtol=1e-5)
+    each = vae.log_likelihood(images, latents)  # [25, 20]
+    errors = np.std(each, axis=0, ddof=1) / 5
+    np.testing.assert_allclose([each["standardError"] for each in theirs], errors, rtol=1e-3)
+
+
+def test_noise_is_standard_normal_and_its_seed_repeats_it(page):
+    draws = np.array(page.js("explorer.normals(4, 5_000)"))  # [5000, 8]
+    assert draws.mean() == pytest.approx(0, abs=0.02)
+    assert draws.std() == pytest.approx(1, abs=0.02)
+    np.testing.assert_allclose(np.corrcoef(draws.T), np.eye(8), atol=0.06)
+    assert np.abs(draws).max() > 3.5
+    assert page.js("explorer.normals(4, 5_000)") == draws.tolist()
+    assert page.js("explorer.normals(5, 1)") != draws[:1].tolist()
+
+
+def test_mean_bound_is_over_all_digits_of_the_map(page, vae, digits):
+    noise = np.array(page.js("explorer.normals(0, 1_000)"), np.float32)
+    posterior = vae.posterior(digits.validation.images)
+    latents = posterior.distribution.loc + posterior.distribution.scale * noise
+    kl = tfp.distributions.kl_divergence(posterior, vae.prior())
+    expected = np.mean(vae.log_likelihood(digits.validation.images, latents) - kl)
+    assert page.js("explorer.meanElbo()") == pytest.approx(expected, rel=1e-5)
+    page.wait("document.querySelector('#mean-elbo').textContent")
+    assert f"1,000 digits is {expected:.2f} nats".replace("-", "−") in page.text("#mean-elbo")
+
+
+def test_page_says_where_its_digits_are_from(page):
+    footer = page.text("footer")
+    assert "MNIST, 1,000 of its validation digits" in footer
+    assert "53,716 weights" in footer
+    assert page.text("h1") == "Eight numbers that draw a digit"
+
+
+def test_sliders_go_by_what_their_dimension_carries(page, stored):
+    kl = stored["klPerDimension"]
+    order = sorted(range(8), key=lambda dimension: -kl[dimension])
+    assert page.js("[...document.querySelectorAll('#dimensions input')].map(e => e.id)") == [
+        f"z{dimension}" for dimension in order
+    ]
+    shown = "[...document.querySelectorAll('#dimensions .carries')].map(e => e.textContent)"
+    assert page.js(shown) == [f"{kl[dimension]:.2f}" for dimension in order]
+
+
+def test_a_slider_redraws_the_digit(page, vae):
+    before, mark = page.code, page.js("document.querySelector('#mark').toDataURL()")
+    page.keys("#z3", "ARROW_RIGHT", "ARROW_UP", "ARROW_LEFT", "ARROW_RIGHT")
+    after = page.code
+    assert after[3] - before[3] == pytest.approx(0.2)
+    np.testing.assert_array_equal(np.delete(after, 3), np.delete(before, 3))
+    page.pointer("#z5", (0.5, 0.5), (0.8, 0.5))
+    assert page.code[5] == pytest.approx(2.5, abs=0.3)
+    means = vae.likelihood(page.code[None].astype(np.float32)).mean()[0]
+    np.testing.assert_allclose(page.drawn("#picture"), means, atol=0.01)
+    assert page.text("output[for=z5]") == f"+{page.code[5]:.2f}"
+    assert page.js("document.querySelector('#mark').toDataURL()") != mark
+    likelihood = page.js("explorer.logLikelihood(explorer.state.pixels, explorer.state.code)")
+    assert page.text("#this-code") == f"{likelihood:.2f}".replace("-", "−")
+    page.click("#to-mean")
+    np.testing.assert_array_equal(page.code, page.js("explorer.state.posterior.loc"))
+    assert "its reconstruction" in page.text("#caption")
+    page.click("#to-draw")
+    assert not np.any(page.code == before)
+    page.click("#to-centre")
+    assert not page.code.any()
+
+
+def test_picking_a_digit_encodes_it_and_shows_every_number(page, vae, digits, stored):
+    page.click("#picks button:nth-child(17)")
+    number = stored["picks"][16]
+    np.testing.assert_array_equal(page.pixels, digits.validation.images[number])
+    np.testing.assert_allclose(page.drawn("#grid"), page.pixels, atol=1e-6)
+    pressed = "[...document.querySelectorAll('#picks [aria-pressed=true]')].length"
+    assert page.js(pressed) == 1
+    posterior = vae.posterior(page.pixels[None]).distribution
+    loc, scale = posterior.loc.numpy()[0], posterior.scale.numpy()[0]
+    np.testing.assert_allclose(page.code, loc, atol=1e-5)
+    label = page.find("#z2").get_attribute("aria-valuetext").replace("−", "-")
+    assert f"mean {loc[2]:+.2f}, scale {scale[2]:.2f}" in label
+    peak = page.js(
+        "document.querySelector('.dimension:has(#z2) .q').getAttribute('d')"
+        ".match(/[\\d.-]+ [\\d.]+/g).map(p => p.split(' ').map(Number))"
+        ".reduce((a, b) => a[1] < b[1] ? a : b)[0]"
+    )
+    assert peak == pytest.approx(loc[2], abs=0.03)  # the curve on the slider
+    terms = page.js("explorer.elbo(explorer.state.pixels, explorer.normals(1, 100))")
+    shown = [page.text(f"#{name}").replace("−", "-") for name in ("log-likelihood", "kl", "elbo")]
+    assert shown == [
+        f"{terms['logLikelihood']:.2f} ± {terms['standardError']:.2f}",
+        f"{terms['kl']:.2f}",
+        f"{terms['elbo']:.2f} nats",
+    ]
+
+
+def test_drawing_with_mouse_touch_and_keys(page):
+    page.click("#clear")
+    assert not page.pixels.any()
+    assert page.text("#elbo") == "–"
+    assert page.find("#to-mean").get_attribute("disabled")
+    assert page.js("[...document.querySelectorAll('.q')].every(path => !path.getAttribute('d'))")
+    page.pointer("#grid", page.pixel(2, 3))
+    assert np.argwhere(page.pixels).tolist() == [[2, 3]]
+    assert page.text("#elbo").endswith("nats")
+    page.pointer("#grid", page.pixel(5, 1), page.pixel(5, 9))
+    assert page.pixels[5, 1:10].all()
+    page.pointer("#grid", page.pixel(8, 4), page.pixel(11, 4), kind="touch")
+    assert page.pixels[8:12, 4].all()
+    page.choose("tool", "eraser")
+    page.pointer("#grid", page.pixel(5, 1), page.pixel(5, 9))
+    assert not page.pixels[5].any()
+    page.js("document.querySelector('#grid').focus()")
+    before = page.pixels.copy()
+    page.keys("#grid", "ARROW_UP", "ARROW_LEFT", "SPACE")
+    assert np.argwhere(page.pixels != before).tolist() == [[6, 6]]
+    assert page.text("#status") == "Row 7, column 7: ink."
+    assert page.js("getComputedStyle(document.querySelector('#cursor')).display") == "block"
+    page.keys("#grid", "ENTER")
+    np.testing.assert_array_equal(page.pixels, before)
+    page.keys("#grid", "DELETE")
+    assert not page.pixels.any()
+
+
+def map_place(page, number):
+    x, y = page.js("explorer.placeOnMap(arguments[0])", number)
+    box = page.js("document.querySelector('#map').getBoundingClientRect()")
+    return x / box["width"], y / box["height"]
+
+
+def lone_digit(page):
+    """The number of a digit that has no other within some pixels of it on the map."""
+    places = np.array(page.js("explorer.digits.map((_, i) => explorer.placeOnMap(i))"))
+    distances = np.linalg.norm(places[:, None] - places, axis=-1) + 1e9 * np.eye(len(places))
+    return int(distances.min(axis=1).argmax())
+
+
+def test_map_previews_takes_and_filters(page, digits):
+    number = lone_digit(page)
+    page.pointer("#map", map_place(page, number), press=False)
+    assert page.js("document.querySelector('#peek').checkVisibility()")
+    assert page.text("#peek span") == f"a {digits.validation.labels[number]}"
+    np.testing.assert_allclose(
+        page.drawn("#peek canvas"), digits.validation.images[number], atol=1e-6
+    )
+    assert page.find("#peek canvas").size == {"width": 70, "height": 70}
+    page.pointer("#map", map_place(page, number))
+    np.testing.assert_array_equal(page.pixels, digits.validation.images[number])
+    np.testing.assert_array_equal(page.code, page.js("explorer.state.posterior.loc"))
+    page.pointer("#map-title", (0.5, 0.5), press=False)
+    assert not page.js("document.querySelector('#peek').checkVisibility()")
+    before = page.js("document.querySelector('#map').toDataURL()")
+    page.click(".legend button:nth-child(4)")
+    assert page.find(".legend button:nth-child(4)").get_attribute("aria-pressed") == "true"
+    assert page.js("document.querySelector('#map').toDataURL()") != before
+    page.keys("#map", "ARROW_LEFT" if map_place(page, number)[0] > 0.5 else "ARROW_RIGHT")
+    assert digits.validation.labels[page.js("explorer.state.pointed")] == 3
+    page.click(".legend button:nth-child(4)")
+    assert page.js("explorer.state.onlyClass") is None
+
+
+def test_map_by_keyboard(page, digits):
+    start = page.js("explorer.placeOnMap(explorer.state.digit)")
+    page.keys("#map", "ARROW_LEFT")
+    number = page.js("explorer.state.pointed")
+    assert page.js("explorer.placeOnMap(arguments[0])", number)[0] < start[0]
+    assert page.text("#status") == f"A {digits.validation.labels[number]}."
+    page.keys("#map", "ENTER")
+    assert page.js("explorer.state.digit") == number
+    page.keys("#map", "ESCAPE")
+    assert page.js("document.querySelector('#peek').hidden")
+
+
+def test_from_one_digit_to_another(page):
+    page.click("#picks button:nth-child(2)")
+    start = page.code
+    page.click("#from-code")
+    page.click("#picks button:nth-child(9)")
+    end = page.code
+    page.click("#to-code")
+    page.keys("#way", "HOME", *["ARROW_RIGHT"] * 25)
+    np.testing.assert_allclose(page.code, start + 0.25 * (end - start), atol=1e-9)
+    assert page.find("#way").get_attribute("aria-valuetext").startswith("25 %")
+    page.click("#frames button:nth-child(7)")
+    np.testing.assert_allclose(page.code, start + 0.75 * (end - start), atol=1e-9)
+    current = "[...document.querySelectorAll('#frames button')].map(b => b.ariaCurrent)"
+    assert page.js(current).index("true") == 6
+    page.pointer("#way", (0.5, 0.5))
+    assert page.js("explorer.state.way") == pytest.approx(0.5, abs=0.02)
+    page.click("#play")
+    assert page.text("#play") == "Pause"
+    page.wait("explorer.state.way > 0.6")
+    page.click("#play")
+    stopped = page.code
+    time.sleep(0.1)
+    np.testing.assert_array_equal(page.code, stopped)
+    assert page.text("#play") == "Play"
+    page.click("#to-digit")
+    assert page.js("explorer.state.way") == 1
+    assert not np.allclose(page.js("explorer.state.to"), end)
+    page.click("#from-digit")
+    np.testing.assert_array_equal(page.code, page.js("explorer.state.from"))
+
+
+def test_playing_goes_to_the_end_and_back_until_something_else_is_done(page):
+    page.keys("#way", "END")
+    page.click("#play")
+    page.wait("explorer.state.way < 0.9")  # it is on its way back
+    page.keys("#z0", "ARROW_RIGHT")
+    assert page.text("#play") == "Play"
+
+
+def test_samples_from_the_prior(page, vae):
+    page.click("#sample")
+    first = page.code
+    page.click("#sample")
+    assert not np.any(page.code == first)
+    page.choose("picture-mode", "draws")
+    one = page.drawn("#picture")
+    assert np.isin(one.round(3), [0, 1]).all()
+    page.choose("picture-mode", "draws")
+    assert (page.drawn("#picture") != one).any()
+    page.choose("picture-mode", "means")
+    means = vae.likelihood(page.code[None].astype(np.float32)).mean()[0]
+    np.testing.assert_allclose(page.drawn("#picture"), means, atol=0.01)
+
+    samples = page.js("explorer.state.samples")
+    page.click("#samples button:nth-child(12)")
+    np.testing.assert_array_equal(page.code, samples[11])
+    means = vae.likelihood(np.array(samples[11:12], np.float32)).mean()[0]
+    sample = "#samples button:nth-child(12) canvas"
+    np.testing.assert_allclose(page.drawn(sample), means, atol=0.01)
+    page.choose("samples-mode", "draws")
+    assert np.isin(page.drawn(sample).round(3), [0, 1]).all()
+    page.click("#resample")
+    assert page.js("explorer.state.samples") != samples
+
+
+def test_draws_of_pixels_have_the_decoders_means(page):
+    page.choose("samples-mode", "draws")
+    draws = page.js(
+        "Array.from({length: 40}, (_, i) => i).map(i => "
+        "explorer.decode(explorer.state.samples[i]).reduce((a, b) => a + b))"
+    )
+    inks = [page.drawn(f"#samples button:nth-child({i}) canvas").sum() for i in range(1, 41)]
+    # 40 sums of 196 coins: their total's standard deviation is below √(40 · 49) = 44.
+    assert sum(inks) == pytest.approx(sum(draws), abs=4 * 44)
+
+
+def test_address_holds_the_code_and_restores_it(page):
+    page.click("#picks button:nth-child(5)")
+    page.keys("#z1", "ARROW_RIGHT")
+    page.wait("location.hash.includes('z=')")
+    time.sleep(0.3)
+    fragment, code, pixels = page.js("location.hash"), page.code, page.pixels
+    assert re.fullmatch(r"#z=(-?\d+(\.\d{1,4})?,){7}-?\d+(\.\d{1,4})?&x=[0-9a-f]{49}", fragment)
+    page.load(fragment)
+    np.testing.assert_allclose(page.code, code, atol=1e-4)
+    np.testing.assert_array_equal(page.pixels, pixels)
+    page.load("#z=0.5,-1,0,0,0,0,0,9")
+    assert page.code.tolist() == [0.5, -1, 0, 0, 0, 0, 0, 9]
+    assert page.find("#z7").get_attribute("value") == "4"  # as far as sliders go
+    page.keys("#z7", "ARROW_RIGHT")
+    assert page.code[7] == 4
+    assert not page.pixels.any()
+    page.js("location.hash = '#z=1,1,1,1,1,1,1,1'")
+    page.wait("explorer.state.code.every(value => value === 1)")
+
+
+@pytest.mark.parametrize("fragment", ["#z=1,2", "#z=1,2,3,4,5,6,7,x", "#z=,,,,,,,", "#elsewhere"])
+def test_an_address_that_is_no_code_is_ignored(page, fragment):
+    code = page.code
+    page.load(fragment)
+    np.testing.assert_array_equal(page.code, code)
+
+
+def test_reset_is_as_the_page_opened(page):
+    def shown():
+        names = ("pixels", "code", "from", "to", "way", "samples", "pictureMode", "samplesMode")
+        names += ("tool", "onlyClass")
+        return [page.js(f"explorer.state.{name}") for name in names]
+
+    opening = shown()
+    page.click("#clear")
+    page.click("#sample")
+    page.click("#resample")
+    page.choose("tool", "eraser")
+    page.choose("samples-mode", "draws")
+    page.click(".legend button")
+    page.click("#to-digit")
+    page.wait("location.hash")
+    assert shown() != opening
+    page.click("#reset")
+    assert shown() == opening
+    assert page.js("document.querySelector('[name=tool]').checked")
+    time.sleep(0.3)
+    assert page.js("location.hash") == ""
+
+
+def test_download_is_the_picture_as_png(page, downloads):
+    page.click("#download")
+    file = downloads / "decoded_digit.png"
+    end = time.monotonic() + 5
+    while not file.exists():
+        assert time.monotonic() < end, list(downloads.iterdir())
+        time.sleep(0.02)
+    data = file.read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    assert struct.unpack(">II", data[16:24]) == (448, 448)
+    assert len(zlib.decompress(png_chunks(data)["IDAT"])) > 448 * 448
+
+
+def png_chunks(data):
+    chunks, at = {}, 8
+    while at < len(data):
+        (length,) = struct.unpack(">I", data[at : at + 4])
+        name = data[at + 4 : at + 8].decode()
+        chunks[name] = chunks.get(name, b"") + data[at + 8 : at + 8 + length]
+        at += 12 + length
+    return chunks
+
+
+def test_every_control_is_reached_by_keyboard_and_named(page):
+    page.js("document.activeElement.blur()")
+    body, reached = "body", []
+    for _ in range(60):
+        page.browser.switch_to.active_element.send_keys("\ue004")  # the tab key
+        focused = page.browser.switch_to.active_element
+        if focused.tag_name == body or focused in reached:
+            break
+        reached.append(focused)
+    names = [element.accessible_name for element in reached]
+    assert all(names), names
+    assert {
+        "Drawing grid", "Pen", "Clear", "Dimension z1", "Digit’s mean", "Draw from its range",
+        "All zero", "Reset", "Means", "Sample a code", "Download the picture as PNG", "Play",
+        "Way from A to B", "Take current code as A", "Another digit as B", "New samples",
+        "Sample 1", "Step 1 of 9", "Only 9",
+    } <= set(names)  # fmt: skip
+    assert sum(name.startswith("Dimension") for name in names) == 8
+    # One stop for each grid of small pictures, and arrow keys within.
+    assert sum(name.startswith("Sample ") and name != "Sample a code" for name in names) == 1
+    page.keys("#samples button", "ARROW_RIGHT", "ARROW_DOWN")
+    assert page.browser.switch_to.active_element.accessible_name == "Sample 22"
+    page.browser.switch_to.active_element.send_keys("\ue007")  # enter
+    np.testing.assert_array_equal(page.code, page.js("explorer.state.samples[21]"))
+    page.browser.switch_to.active_element.send_keys("\ue010")  # end
+    assert page.browser.switch_to.active_element.accessible_name == "Sample 40"
+
+
+def test_light_and_dark(page):
+    light = page.colour("paper")
+    assert page.text("#theme") == "Dark"
+    page.click("#theme")
+    dark = page.colour("paper")
+    assert dark != light
+    assert page.text("#theme") == "Light"
+    np.testing.assert_allclose(page.drawn("#grid"), page.pixels, atol=1e-6)  # in the new colours
+    page.click("#theme")
+    assert page.colour("paper") == light
+    page.theme("dark")
+    page.load()
+    assert page.colour("paper") == dark
+    page.theme("light")
+    page.wait("document.querySelector('#theme').textContent === 'Dark'")  # it follows at once
+    assert page.colour("paper") == light
+
+
+@pytest.mark.parametrize("width", [320, 390, 820, 1440])
+def test_page_fits_its_width(page, width):
+    page.size(width, 800)
+    assert page.js("document.documentElement.scrollWidth") <= width
+    outside = page.js(
+        "[...document.querySelectorAll('button, input, canvas, h2, p')].filter(e => {"
+        "const b = e.getBoundingClientRect(); return b.right > innerWidth + 1 || b.left < -1})"
+        ".map(e => e.outerHTML.slice(0, 60))"
+    )
+    assert outside == []
+    if width == 390:  # the decoded digit stays in view beside the sliders
+        page.js("document.querySelector('#dimensions').lastChild.scrollIntoView({block: 'center'})")
+        top = page.js("document.querySelector('#picture').getBoundingClientRect().top")
+        assert 0 <= top < 60
+        page.pointer("#map", map_place(page, number := lone_digit(page)))
+        assert page.js("explorer.state.digit") == number
+
+
+def test_policy_stops_what_would_leave_the_page(browser, file):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.3)
+        host = f"http://127.0.0.1:{server.getsockname()[1]}"
+        page = Page(browser, file)
+        page.browser.execute_async_script(
+            "const done = arguments[1]; const at = arguments[0]; const blocked = [];"
+            "document.addEventListener('securitypolicyviolation', e => {"
+            "  blocked.push(e.effectiveDirective); if (blocked.length === 4) done(); });"
+            "fetch(at).catch(() => {}); new Image().src = at; "
+            "document.head.append(Object.assign(document.createElement('script'), {src: at}));"
+            "navigator.sendBeacon(at);",
+            host,
+        )
+        with pytest.raises(TimeoutError):
+            server.accept()
+    assert len(page.console()) >= 3  # it says what it blocked
+    page.requests()
+
+
+@pytest.mark.parametrize(
+    ("config", "count", "classes", "title"),
+    [
+        ({"latent_dim": 3, "hidden_units": 16}, 500, 10, "Three"),
+        ({"latent_dim": 1}, 2, 1, "One"),
+        ({"latent_dim": 20}, 30, 2, "20"),
+    ],
+)
+def test_other_sizes_and_the_sample(browser, tmp_path, config, count, classes, title):
+    vae, digits = make_vae(**config), make_digits(count, "sample", classes)
+    file = export_explorer(vae, digits, tmp_path / "page.html")
+    with opened(browser, file) as page:
+        assert page.text("h1").startswith(f"{title} number")
+        assert f"5,000-digit sample of MNIST, {count} of its" in page.text("footer")
+        assert page.js("document.querySelectorAll('#dimensions input').length") == vae.latent_dim
+        loc = vae.posterior(page.pixels[None]).distribution.loc.numpy()[0]
+        np.testing.assert_allclose(page.code, loc, atol=1e-5)
+        page.click("#sample")
+        page.keys("#z0", "ARROW_RIGHT")
+        means = vae.likelihood(page.code[None].astype(np.float32)).mean()[0]
+        np.testing.assert_allclose(page.drawn("#picture"), means, atol=0.01)

@@ -1,0 +1,465 @@
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+import matplotlib.image
+import numpy as np
+import pytest
+from matplotlib.colors import same_color
+
+from vae_tf import figures
+
+RNG = np.random.default_rng(0)
+UPDATES = np.arange(1, 401)
+LOG_LIKELIHOOD = -25 - 110 * np.exp(-UPDATES / 5) + RNG.normal(size=400)
+KL = 9 + RNG.normal(size=400) / 10
+IMAGES = RNG.integers(0, 2, (23, 14, 14)).astype(np.uint8)
+MEANS = RNG.random((23, 14, 14)).astype(np.float32)
+DRAWS = 1 - IMAGES
+LABELS = np.arange(23) % 10
+CODES = RNG.normal(size=(23, 2))
+ERRORS = np.array([0.1, 0.2, 0.0])
+
+# One call of each function that makes a figure, as (function, arguments).
+CALLS = {
+    "elbo_terms": (UPDATES, LOG_LIKELIHOOD, KL),
+    "log_likelihood_comparison": (UPDATES, LOG_LIKELIHOOD, LOG_LIKELIHOOD - 0.5),
+    "digits": (IMAGES,),
+    "rows": ((IMAGES, DRAWS), ("these", "those")),
+    "binarization": (RNG.integers(0, 256, (5, 28, 28)), IMAGES[:5]),
+    "reconstructions": (IMAGES, MEANS, DRAWS),
+    "samples": (MEANS, DRAWS),
+    "traversals": (MEANS[:6].reshape(2, 3, 14, 14), [-1.5, 0, 1.5], [0.5, 2.25]),
+    "manifold": (MEANS[:6].reshape(2, 3, 14, 14),),
+    "kl_per_dimension": ([0.5, 2.0, 1.0],),
+    "gaps": ([1.0, 0.25, 0.5], [0.5, 0.25, 2.0]),
+    "bound_against_samples": ([1, 10, 100], [[-36, -35, -34.5], [-34, -33, -32.5]],
+                              [[0.1, 0.2, 0.3]] * 2, ("low", "high")),
+    "context": (("a", "b", "c"), [-35.5, -31.25, -135.9], ERRORS, ("ELBO", "exact", "exact")),
+    "rate_distortion": ([25, 9, 1.0], [16, 25, 46.0], ("β = 0.1", "1", "10")),
+    "scatter": (CODES, LABELS),
+}  # fmt: skip
+
+
+def make(name, **kwargs):
+    return getattr(figures, name)(*CALLS[name], **kwargs)
+
+
+def texts(figure):
+    return [text.get_text() for text in figure.findobj(matplotlib.text.Text) if text.get_text()]
+
+
+def tick_labels(axis):
+    return [label.get_text() for label in axis.get_ticklabels()]
+
+
+def cells(axes, rows, columns, gap=(2, 2), group=(1, 1)):
+    """Cuts the drawn image up again, by the positions that the docstrings promise."""
+    whole = np.asarray(axes.images[0].get_array())
+
+    def starts(count, space, together):
+        found, at = [], 0
+        for i in range(count):
+            if i:
+                at += 14 + space * (3 if together > 1 and i % together == 0 else 1)
+            found.append(at)
+        return found
+
+    tops, lefts = starts(rows, gap[0], group[0]), starts(columns, gap[1], group[1])
+    assert whole.shape == (tops[-1] + 14, lefts[-1] + 14)
+    return [[whole[y : y + 14, x : x + 14] for x in lefts] for y in tops]
+
+
+def test_every_public_function_that_draws_is_called_here():
+    public = {
+        name
+        for name, value in vars(figures).items()
+        if callable(value) and not name.startswith("_") and value.__module__ == figures.__name__
+    }
+    assert public - {"Figure", "save"} == set(CALLS)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_figure_comes_back_with_its_note_and_nothing_global_changes(name):
+    matplotlib.rcParams["font.size"] = 17.0
+    before = dict(matplotlib.rcParams)
+    figure = make(name, note="5,000-digit sample of MNIST")
+    figure.savefig(io.BytesIO(), format="png")
+    assert dict(matplotlib.rcParams) == before
+    matplotlib.rcParams["font.size"] = matplotlib.rcParamsDefault["font.size"]
+    assert isinstance(figure, matplotlib.figure.Figure)
+    note = figure.findobj(lambda artist: getattr(artist, "_text", "") == figure.get_supxlabel())
+    assert figure.get_supxlabel() == "5,000-digit sample of MNIST"
+    assert all(same_color(text.get_color(), figures.GREY) for text in note)
+    assert make(name).get_supxlabel() == ""
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_no_text_is_below_eight_points_and_nothing_is_wider_than_a_page(name):
+    figure = make(name, note="note")
+    assert min(text.get_fontsize() for text in figure.findobj(matplotlib.text.Text)) >= 8
+    figure.draw_without_rendering()
+    assert figure.get_tightbbox().width <= 6.51
+    assert figure.get_tightbbox().height <= figure.get_figheight() + 0.01
+
+
+def test_the_user_s_style_does_not_reach_a_figure():
+    plain = png(make("elbo_terms"))
+    with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "savefig.dpi": 30}):
+        assert png(make("elbo_terms")) == plain
+
+
+@pytest.mark.parametrize(
+    "name", ["elbo_terms", "log_likelihood_comparison", "kl_per_dimension", "gaps", "context",
+             "bound_against_samples", "rate_distortion"]
+)  # fmt: skip
+def test_axes_name_their_unit(name):
+    for axes in make(name).axes:
+        assert "nats per image" in axes.get_xlabel() + axes.get_ylabel()
+
+
+@pytest.mark.parametrize("name", ["elbo_terms", "log_likelihood_comparison"])
+def test_curves_are_against_weight_updates(name):
+    assert make(name).axes[-1].get_xlabel() == "weight updates"
+
+
+def test_elbo_terms_draws_each_value_and_the_centred_running_mean():
+    figure = figures.elbo_terms(UPDATES, LOG_LIKELIHOOD, KL, window=21)
+    above, below = figure.axes
+    expected = [LOG_LIKELIHOOD, LOG_LIKELIHOOD - KL, KL]
+    lines = [*above.lines, *below.lines]
+    assert len(lines) == 6
+    for values, single, mean in zip(expected, lines[::2], lines[1::2], strict=True):
+        np.testing.assert_array_equal(single.get_xydata(), np.c_[UPDATES, values])
+        np.testing.assert_array_equal(mean.get_xdata().round(9), UPDATES[10:-10])
+        by_hand = [values[i - 10 : i + 11].mean() for i in range(10, 390)]
+        np.testing.assert_allclose(mean.get_ydata(), by_hand, rtol=1e-9)
+        assert single.get_alpha() < 0.5
+        assert mean.get_alpha() is None
+    assert {figures.LOG_LIKELIHOOD, "ELBO", figures.KL} <= set(texts(figure))
+
+
+def test_the_first_updates_flatten_nothing_and_are_told():
+    above, below = make("elbo_terms").axes
+    late = LOG_LIKELIHOOD[20:]
+    low, high = above.get_ylim()
+    assert low > LOG_LIKELIHOOD[0] + 50
+    assert low < (late - KL[20:]).min()
+    assert high > late.max()
+    assert below.get_ylim()[0] == 0
+    start, elbo = LOG_LIKELIHOOD[0], LOG_LIKELIHOOD[0] - KL[0]
+    assert f"starts below, at −{-start:.0f} and −{-elbo:.0f}" in texts(above)
+    assert not [text for text in texts(below) if "starts" in text]
+
+
+def test_a_short_run_keeps_a_short_window():
+    single, mean, *_ = figures.elbo_terms(UPDATES[:30], LOG_LIKELIHOOD[:30], KL[:30]).axes[0].lines
+    assert len(single.get_xdata()) == 30
+    assert len(mean.get_xdata()) == 28
+
+
+def test_comparison_draws_both_sets_and_their_difference():
+    figure = make("log_likelihood_comparison")
+    (training, validation), (difference,) = (axes.lines for axes in figure.axes)
+    np.testing.assert_array_equal(training.get_xydata(), np.c_[UPDATES, LOG_LIKELIHOOD])
+    np.testing.assert_array_equal(validation.get_ydata(), LOG_LIKELIHOOD - 0.5)
+    np.testing.assert_allclose(difference.get_ydata(), 0.5)
+    for line, name in ((training, "training"), (validation, "validation")):
+        (label,) = [text for text in figure.axes[0].texts if text.get_text() == name]
+        assert label.get_color() == line.get_color()
+    top, bottom = (t.xy[1] for t in sorted(figure.axes[0].texts[-2:], key=lambda t: -t.xy[1]))
+    assert top > bottom
+
+
+def test_labels_of_lines_that_end_together_stand_apart_in_order():
+    bounds = np.full((3, 2), -30.0) + np.array([[0.02], [0.0], [0.01]])
+    names = ("top", "bottom", "middle")
+    figure = figures.bound_against_samples([1, 10], bounds, np.full((3, 2), 1.0), names)
+    figure.draw_without_rendering()
+    boxes = {text.get_text(): text.get_window_extent() for text in figure.axes[0].texts}
+    assert boxes["bottom"].y1 < boxes["middle"].y0
+    assert boxes["middle"].y1 < boxes["top"].y0
+
+
+def test_digits_stand_row_by_row_with_their_labels_below():
+    figure = figures.digits(IMAGES, columns=10, labels=LABELS)
+    found = np.concatenate(cells(figure.axes[0], 3, 10, gap=(9, 2)))
+    np.testing.assert_array_equal(found[:23], IMAGES)
+    assert not np.any(found[23:])
+    written = figure.axes[0].texts
+    assert [int(text.get_text()) for text in written] == LABELS.tolist()
+    for i, text in enumerate(written):
+        x, y = text.get_position()
+        assert x == 16 * (i % 10) + 6.5
+        assert 14 <= y - 23 * (i // 10) <= 23
+
+
+def test_digits_are_ink_on_paper_without_ticks():
+    axes = make("digits").axes[0]
+    image = axes.images[0]
+    np.testing.assert_array_equal(image.to_rgba([0.0, 1.0])[:, :3], [[1, 1, 1], [0, 0, 0]])
+    assert len(axes.get_xticks()) == len(axes.get_yticks()) == 0
+
+
+def test_rows_carry_their_names_and_go_on_below():
+    axes = figures.rows((IMAGES, DRAWS), ("these", "those"), columns=12, group=4).axes[0]
+    found = cells(axes, 4, 12, group=(2, 4))
+    np.testing.assert_array_equal(found[0] + found[2][:11], IMAGES)
+    np.testing.assert_array_equal(found[1] + found[3][:11], DRAWS)
+    assert tick_labels(axes.yaxis) == ["these", "those"] * 2
+    np.testing.assert_array_equal(axes.get_yticks(), [6.5, 22.5, 42.5, 58.5])
+
+
+def test_binarization_shows_both_at_one_size():
+    grey, binary = CALLS["binarization"]
+    whole = np.asarray(make("binarization").axes[0].images[0].get_array())
+    assert whole.shape == (58, 5 * 30 - 2)
+    for i in range(5):
+        np.testing.assert_allclose(whole[:28, 30 * i : 30 * i + 28], grey[i] / 255)
+        np.testing.assert_array_equal(whole[30::2, 30 * i : 30 * i + 28 : 2], binary[i])
+        np.testing.assert_array_equal(whole[31::2, 30 * i + 1 : 30 * i + 28 : 2], binary[i])
+
+
+def test_reconstructions_group_the_first_of_each_class():
+    figure = figures.reconstructions(IMAGES, MEANS, DRAWS, LABELS, per_class=5)
+    found = cells(figure.axes[0], 3, 20, group=(3, 2))  # two of each: there are no more of 3 to 9
+    order = [i for label in range(10) for i in (label, label + 10)]
+    for drawn, images in zip(found, (IMAGES, MEANS, DRAWS), strict=True):
+        np.testing.assert_array_equal(drawn, images[order])
+    assert tick_labels(figure.axes[0].yaxis) == ["original", "mean of p(x|z)", "draw from p(x|z)"]
+
+
+def test_reconstructions_without_labels_show_all():
+    found = cells(make("reconstructions").axes[0], 6, 20, group=(3, 1))
+    for row, images in enumerate((IMAGES, MEANS, DRAWS)):
+        np.testing.assert_array_equal(found[row] + found[row + 3][:3], images)
+
+
+def test_samples_show_means_at_the_left_and_draws_of_the_same_codes_at_the_right():
+    left, right = make("samples").axes
+    np.testing.assert_array_equal(np.concatenate(cells(left, 5, 5))[:23], MEANS)
+    np.testing.assert_array_equal(np.concatenate(cells(right, 5, 5))[:23], DRAWS)
+    assert "means" in left.get_title()
+    assert "draws" in right.get_title()
+
+
+def test_traversals_are_ordered_by_kl():
+    images, *_ = CALLS["traversals"]
+    axes = make("traversals").axes[0]
+    np.testing.assert_array_equal(cells(axes, 2, 3), images[::-1])
+    assert tick_labels(axes.yaxis) == ["$z_{2}$  2.25 nats", "$z_{1}$  0.50 nats"]
+    assert tick_labels(axes.xaxis) == ["−1.5", "0.0", "1.5"]
+    assert np.all(np.diff(axes.get_yticks()) > 0)
+    assert axes.yaxis_inverted()  # so the first row stands on top
+
+
+def test_manifold_has_no_gaps():
+    (images,) = CALLS["manifold"]
+    np.testing.assert_array_equal(cells(make("manifold").axes[0], 2, 3, gap=(0, 0)), images)
+
+
+def test_kl_per_dimension_is_ordered():
+    axes = make("kl_per_dimension").axes[0]
+    assert [bar.get_height() for bar in axes.patches] == [2.0, 1.0, 0.5]
+    assert tick_labels(axes.xaxis) == ["$z_{2}$", "$z_{3}$", "$z_{1}$"]
+
+
+@pytest.mark.parametrize("names", [None, ("a", "b", "c")])
+def test_gaps_are_stacked_in_the_order_of_their_sum(names):
+    axes = make("gaps", names=names).axes[0]
+    low, high = axes.containers
+    assert [bar.get_height() for bar in low] == [0.25, 1.0, 0.5]
+    assert [bar.get_y() for bar in high] == [0.25, 1.0, 0.5]
+    assert [bar.get_height() for bar in high] == [0.25, 0.5, 2.0]
+    assert tick_labels(axes.xaxis) == ([] if names is None else ["b", "a", "c"])
+    assert axes.get_xlabel() == ("3 digits, by their gap" if names is None else "")
+    assert "approximation" in low.get_label()
+    assert "amortization" in high.get_label()
+
+
+def test_bound_against_samples_has_bands_of_two_standard_errors():
+    samples, bounds, errors, _ = CALLS["bound_against_samples"]
+    axes = make("bound_against_samples").axes[0]
+    assert axes.get_xscale() == "log"
+    for line, band, bound, error in zip(axes.lines, axes.collections, bounds, errors, strict=True):
+        np.testing.assert_array_equal(line.get_xydata(), np.c_[samples, bound])
+        (path,) = band.get_paths()
+        for k, value, deviation in zip(samples, bound, error, strict=True):
+            heights = path.vertices[path.vertices[:, 0] == k, 1]
+            assert heights.min() == pytest.approx(value - 2 * deviation)
+            assert heights.max() == pytest.approx(value + 2 * deviation)
+
+
+def test_context_sorts_models_and_writes_their_values():
+    figure = make("context", lowest=-50)
+    axes = figure.axes[0]
+    assert tick_labels(axes.yaxis) == ["c", "a", "b"]
+    shown = [text.get_text() for text in axes.texts]
+    assert shown == ["−135.90", "−35.50 ± 0.10", "−31.25 ± 0.20"]
+    dots = [container.lines[0] for container in axes.containers]
+    assert [float(dot.get_xdata()[0]) for dot in dots] == [-50, -35.5, -31.25]
+    assert [dot.get_marker() for dot in dots] == ["<", "o", "o"]
+    assert dots[0].get_color() == dots[2].get_color() != dots[1].get_color()
+    ends = [container.lines[2][0].get_segments()[0][:, 0] for container in axes.containers]
+    np.testing.assert_allclose(ends[1:], [[-35.7, -35.3], [-31.65, -30.85]])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ELBO", "exact"]
+
+
+def test_rate_distortion_has_diagonals_where_the_elbo_is_constant():
+    axes = make("rate_distortion").axes[0]
+    curve, *diagonals = axes.lines
+    np.testing.assert_array_equal(curve.get_xydata(), np.c_[[25, 9, 1], [16, 25, 46]])
+    labels = [text for text in axes.texts if text.get_text().startswith("ELBO")]
+    assert len(diagonals) == len(labels) >= 3
+    for line, label in zip(diagonals, labels, strict=True):
+        assert line.get_slope() == -1
+        assert sum(line.get_xy1()) == pytest.approx(float(label.get_text()[len("ELBO −") :]))
+        assert axes.get_ylim()[0] <= label.xy[1] <= axes.get_ylim()[1]
+    points = {t.get_text(): t.xy for t in axes.texts if t not in labels}
+    assert points == {"β = 0.1": (25, 16), "1": (9, 25), "10": (1, 46)}
+
+
+def test_scatter_draws_each_class_as_its_numeral():
+    axes = make("scatter", axis_names=("across", "up")).axes[0]
+    assert len(axes.collections) == 10
+    for label, drawn in enumerate(axes.collections):
+        np.testing.assert_array_equal(drawn.get_offsets(), CODES[label == LABELS])
+        assert same_color(drawn.get_facecolor()[0], figures.PALETTE[label])
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("across", "up")
+    assert len({tuple(matplotlib.colors.to_rgb(color)) for color in figures.PALETTE}) == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("elbo_terms", (UPDATES, LOG_LIKELIHOOD, KL[1:]), r"kl must be \[400\]; received \[399\]"),
+        ("elbo_terms", (UPDATES, LOG_LIKELIHOOD, KL, 0), "window must be >= 1; received 0"),
+        ("elbo_terms", ([], [], []), r"updates must be \[N\]; received \[0\]"),
+        ("elbo_terms", ([1, 2], [1, np.nan], [1, 2]), "log_likelihood must hold finite numbers"),
+        ("elbo_terms", ([1, 2], ["a", "b"], [1, 2]), "log_likelihood must hold finite numbers"),
+        ("log_likelihood_comparison", ([1], [1], [[1]]), r"validation must be \[1\]; received"),
+        ("digits", (IMAGES[0],), r"images must be \[N, h, w\]; received \[14, 14\]"),
+        ("digits", (IMAGES * 255,), r"values in \[0, 1\]; received values in \[0, 255\]"),
+        ("digits", (IMAGES, 20, LABELS[1:]), "23 names are needed; received 22"),
+        ("rows", ((IMAGES, DRAWS), ("one",)), "2 names are needed; received 1"),
+        ("rows", ((IMAGES, DRAWS[:3]), ("a", "b")), r"b must be \[23, 14, 14\]; received \[3,"),
+        ("binarization", (IMAGES, IMAGES[:3]), r"originals must be \[N, 28, 28\]; received \[23,"),
+        ("binarization", (np.ones((2, 28, 28)), IMAGES), r"images must be \[2, 14, 14\]"),
+        ("reconstructions", (IMAGES, MEANS[:, :13], DRAWS), r"means must be \[23, 14, 14\]"),
+        ("reconstructions", (IMAGES, MEANS, DRAWS, LABELS[:3]), r"labels must be \[23\]"),
+        ("reconstructions", (IMAGES, MEANS, DRAWS, LABELS, 0), "per_class must be >= 1"),
+        ("samples", (MEANS, DRAWS[:3]), r"draws must be \[23, 14, 14\]; received \[3, 14, 14\]"),
+        ("traversals", (MEANS[None], [1.0], [1.0]), r"values must be \[23\]; received \[1\]"),
+        ("manifold", (MEANS,), r"images must be \[rows, columns, h, w\]; received \[23, 14, 14\]"),
+        ("kl_per_dimension", ([[1.0]],), r"kl must be \[L\]; received \[1, 1\]"),
+        ("gaps", ([1.0], [1.0, 2.0]), r"amortization must be \[1\]; received \[2\]"),
+        ("gaps", ([1.0], [1.0], ("a", "b")), "1 names are needed; received 2"),
+        ("bound_against_samples", ([1], [[1, 2]], [[1, 2]], "a"), r"bounds must be \[M, 1\]"),
+        ("bound_against_samples", ([1], [[1]], [[1]], ("a", "b")), "1 names are needed"),
+        ("context", (("a", "b"), [1.0], [1.0], ("g",)), "1 names are needed; received 2"),
+        ("context", (("a",), [1.0], [1.0], ("g", "h")), "1 names are needed; received 2"),
+        ("rate_distortion", ([1], [1, 2], "a"), r"distortion must be \[1\]; received \[2\]"),
+        ("rate_distortion", ([1], [1], "ab"), "1 names are needed; received 2"),
+        ("scatter", (MEANS[:, 0, :3], LABELS), r"points must be \[N, 2\]; received \[23, 3\]"),
+        ("scatter", (CODES, LABELS + 1), "labels must be 0 to 9; received"),
+    ],
+)  # fmt: skip
+def test_errors_name_what_arrived(name, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        getattr(figures, name)(*arguments)
+
+
+def png(figure):
+    return figure._repr_png_()[0]
+
+
+def test_notebooks_get_a_png_at_half_its_pixels():
+    data, size = make("samples")._repr_png_()
+    height, width = matplotlib.image.imread(io.BytesIO(data)).shape[:2]
+    assert size == {"width": width // 2, "height": height // 2}
+    assert 600 <= size["width"] <= 660
+
+
+def test_save_writes_both_files_and_the_same_bytes_again(tmp_path):
+    shown = make("elbo_terms")
+    shown._repr_png_()
+    first = figures.save(shown, tmp_path / "new" / "1_elbo.terms")
+    assert [path.name for path in first] == ["1_elbo.terms.png", "1_elbo.terms.pdf"]
+    again = figures.save(make("elbo_terms"), str(tmp_path / "again"))
+    for one, other in zip(first, again, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+    assert first[0].read_bytes().startswith(b"\x89PNG")
+    pdf = first[1].read_bytes()
+    assert pdf.startswith(b"%PDF")
+    assert b"CreationDate" not in pdf
+    assert b"/CIDFontType2" in pdf or b"/TrueType" in pdf  # type 42
+    assert b"/Type3" not in pdf
+    assert len(list(tmp_path.rglob("*.*"))) == 4
+
+
+def test_bytes_are_the_same_in_another_process(tmp_path):
+    code = (
+        "import sys, numpy as np, hashlib\n"
+        "from importlib.util import module_from_spec, spec_from_file_location\n"
+        "spec = spec_from_file_location('figures', sys.argv[1])\n"
+        "figures = module_from_spec(spec); spec.loader.exec_module(figures)\n"
+        "assert not {'matplotlib.pyplot', 'tensorflow', 'vae_tf'} & set(sys.modules)\n"
+        "figure = figures.gaps([1.0, 0.25], [0.5, 0.25], note='note')\n"
+        "print([hashlib.sha256(p.read_bytes()).hexdigest()"
+        " for p in figures.save(figure, sys.argv[2])])\n"
+    )
+    command = [sys.executable, "-c", code, figures.__file__, tmp_path / "figure"]
+    outputs = {
+        subprocess.run(
+            command,
+            env=os.environ | {"PYTHONHASHSEED": seed, "SOURCE_DATE_EPOCH": seed},
+            capture_output=True, text=True, check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }  # fmt: skip
+    assert len(outputs) == 1
+    assert len(outputs.pop()) > 128
+
+
+@pytest.mark.parametrize("broken", ["replace", "write", "draw"])
+def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path, monkeypatch, broken):
+    target = tmp_path / "figure.png"
+    target.write_bytes(b"before")
+    figure = make("kl_per_dimension")
+
+    def fail(*_, **__):
+        raise OSError("no space left")
+
+    def write_half(path, data):
+        with open(path, "wb") as file:
+            file.write(data[: len(data) // 2])
+        fail()
+
+    if broken == "replace":
+        monkeypatch.setattr(figures.os, "replace", fail)
+    elif broken == "write":
+        monkeypatch.setattr(Path, "write_bytes", write_half)
+    else:
+        monkeypatch.setattr(figure, "savefig", fail)
+    with pytest.raises(OSError, match="no space left"):
+        figures.save(figure, tmp_path / "figure")
+    monkeypatch.undo()
+    assert os.listdir(tmp_path) == ["figure.png"]
+    assert target.read_bytes() == b"before"
+
+
+def test_save_refuses_what_it_cannot_write(tmp_path):
+    with pytest.raises(TypeError, match="figure must be a matplotlib Figure; received list"):
+        figures.save([], tmp_path / "figure")
+    with pytest.raises(ValueError, match="path must have no ending"):
+        figures.save(make("gaps"), tmp_path / "figure.png")
+    assert not os.listdir(tmp_path)
+
+
+def test_save_takes_a_figure_of_anybody_s(tmp_path):
+    figure = matplotlib.figure.Figure()
+    figure.subplots().plot([1, 2])
+    assert all(path.stat().st_size for path in figures.save(figure, tmp_path / "theirs"))
