@@ -11,6 +11,7 @@ from machine to machine: no metadata, no stderr.
 import argparse
 import os
 import re
+import subprocess
 import sys
 import time
 import tomllib
@@ -57,7 +58,7 @@ def run(path):
         resources={"metadata": {"path": str(HERE)}},
         on_cell_complete=show,
     )
-    client.execute()
+    client.execute(stderr=subprocess.DEVNULL)  # TensorFlow greets there; errors are raised here
     print()
     return notebook
 

@@ -23,20 +23,18 @@ def small_vae(**kwargs):
     return vae
 
 
-def set_weights(vae, seed, spread):
+def set_weights(vae, seed, encoder, decoder):
+    """Draws Gaussian weights of these standard deviations."""
     rng = np.random.default_rng(seed)
-    vae.set_weights([spread * rng.normal(size=w.shape) for w in vae.get_weights()[:8]] + rest(vae))
-
-
-def rest(vae):
-    return vae.get_weights()[8:]
+    for part, spread in ((vae.encoder, encoder), (vae.decoder, decoder)):
+        part.set_weights([spread * rng.normal(size=w.shape) for w in part.get_weights()])
 
 
 @pytest.fixture(scope="module")
 def vae():
-    """A model whose true posteriors are far from Gaussian, and its encoder's far from them."""
+    """A model whose true posteriors are far from Gaussian, with an encoder that knows little."""
     vae = small_vae()
-    set_weights(vae, seed=3, spread=1.2)
+    set_weights(vae, seed=3, encoder=0.3, decoder=1.2)
     return vae
 
 
@@ -69,7 +67,7 @@ def log_likelihood(vae, images, latents):
 
 def grid_log_marginal(vae, images):
     """log p(x) by the trapezoid rule over [−8, 8]², where all but 1e-14 of the prior lies."""
-    axis = np.linspace(-8, 8, 161)
+    axis = np.linspace(-8, 8, 81)
     latents = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)  # [points, 2]
     log_prior = scipy.stats.norm.logpdf(latents).sum(axis=-1)
     logits = decode(vae, latents)
@@ -125,7 +123,7 @@ def hermite_elbo(vae, images, loc, scale, nodes, weights):
     return expected - (0.5 * (scale**2 + loc**2 - 1) - np.log(scale)).sum(axis=1)
 
 
-@pytest.mark.parametrize("num_samples", [1, 7, 33])
+@pytest.mark.parametrize("num_samples", [1, 45])
 def test_bound_is_exact_when_the_decoder_ignores_z(images, num_samples):
     vae = small_vae()
     probabilities = np.linspace(0.1, 0.9, 9)
@@ -139,10 +137,10 @@ def test_bound_is_exact_when_the_decoder_ignores_z(images, num_samples):
     np.testing.assert_allclose(result.kl, 0, atol=1e-6)
 
 
-@pytest.mark.parametrize("spread", [1.2, 0.2, 4.0])
+@pytest.mark.parametrize("spread", [0.2, 1.2, 4.0])
 def test_agrees_with_numpy_from_raw_weights(images, spread):
     vae, count = small_vae(), 45
-    set_weights(vae, seed=5, spread=spread)
+    set_weights(vae, seed=5, encoder=spread, decoder=spread)
     result = evaluate(vae, images, count, seed=9)
     loc, scale = encode(vae, images)
     key = tf.constant([9, evaluation.EVALUATION], tf.uint32)
@@ -183,7 +181,7 @@ def test_agrees_with_pytorch_distributions(vae, images):
 
 def test_a_vanishing_scale_keeps_its_digits(images):
     vae = small_vae()
-    set_weights(vae, seed=3, spread=1.0)
+    set_weights(vae, seed=3, encoder=1.0, decoder=1.0)
     bias = np.array([3.0, -3.0, -40.0, -40.0])  # loc far from 0, scale SMALLEST_SCALE
     vae.encoder.layers[2].set_weights([np.zeros((5, 4)), bias])
     result = evaluate(vae, images, num_samples=20)
@@ -198,11 +196,11 @@ def test_a_vanishing_scale_keeps_its_digits(images):
 def test_results_do_not_depend_on_chunks(vae, images):
     arrays = ("log_likelihood", "kl", "elbo", "marginal_log_likelihood")
     whole = evaluate(vae, images, num_samples=50, seed=4)
-    for size, block in [(7, 20), (40, 3), (1, 50)]:
+    for size, block in [(7, 20), (40, 3)]:
         cut = evaluate(vae, images, 50, 4, images_per_chunk=size, samples_per_chunk=block)
         for name in arrays:
             np.testing.assert_allclose(getattr(cut, name), getattr(whole, name), atol=2e-5)
-    first = evaluate(vae, images[:40:1][:13], num_samples=50, seed=4)
+    first = evaluate(vae, images[:13], num_samples=50, seed=4)
     np.testing.assert_allclose(first.elbo, whole.elbo[:13], atol=2e-5)
 
 
@@ -241,7 +239,8 @@ def test_threefry_known_answers(key, counters, expected):
 def test_noise_is_standard_normal_and_independent():
     def noise(rows, numbers, dimensions=3):
         key = tf.constant([7, 0], tf.uint32)
-        return evaluation._normals(key, tf.constant(rows), tf.constant(numbers), dimensions).numpy()
+        rows, numbers = tf.constant(rows, tf.int32), tf.constant(numbers, tf.int32)
+        return evaluation._normals(key, rows, numbers, dimensions).numpy()
 
     values = noise(np.arange(60), np.arange(500))  # [500, 60, 3]
     assert values.shape == (500, 60, 3)

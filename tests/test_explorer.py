@@ -44,7 +44,7 @@ def make_vae(**config):
     return vae
 
 
-def make_digits(count=1_000, source="cache", classes=10):
+def make_digits(count=300, source="cache", classes=10):
     """Random strokes, a class each: 14x14, as in the real data, but of nothing."""
     rng = np.random.default_rng(3)
     labels = rng.integers(0, classes, count).astype(np.uint8)
@@ -78,9 +78,16 @@ def stored(file):
 # The file, without a browser. ---------------------------------------------------------------------
 
 
-def test_file_is_small_and_names_nothing_outside_it(file):
-    text = file.read_text(encoding="utf-8")
+def test_file_is_small_however_many_digits_there_are(vae, tmp_path):
+    digits = make_digits(explorer.MAP_DIGITS + 50)
+    file = export_explorer(vae, digits, tmp_path / "page.html")
     assert file.stat().st_size < 600_000
+    labels = digits.validation.labels[: explorer.MAP_DIGITS].tolist()
+    assert f'"labels":{json.dumps(labels, separators=(",", ":"))}' in file.read_text("utf-8")
+
+
+def test_file_names_nothing_outside_it(file):
+    text = file.read_text(encoding="utf-8")
     assert not re.findall(r"https?:|[\"'(]//|@import|url\(|{{|\ssrc=|\sstyle=", text)
     assert re.findall(r'href="(.*?)"', text) == ["data:,"]
 
@@ -271,7 +278,8 @@ class Page:
         return self.browser.find_element("css selector", selector)
 
     def click(self, selector):
-        self.js("arguments[0].scrollIntoView({block: 'center'})", element := self.find(selector))
+        element = self.find(selector)
+        self.js("arguments[0].scrollIntoView({block: 'center'})", element)
         element.click()
 
     def keys(self, selector, *keys):
@@ -413,19 +421,19 @@ def test_noise_is_standard_normal_and_its_seed_repeats_it(page):
 
 
 def test_mean_bound_is_over_all_digits_of_the_map(page, vae, digits):
-    noise = np.array(page.js("explorer.normals(0, 1_000)"), np.float32)
+    noise = np.array(page.js("explorer.normals(0, 300)"), np.float32)
     posterior = vae.posterior(digits.validation.images)
     latents = posterior.distribution.loc + posterior.distribution.scale * noise
     kl = tfp.distributions.kl_divergence(posterior, vae.prior())
     expected = np.mean(vae.log_likelihood(digits.validation.images, latents) - kl)
     assert page.js("explorer.meanElbo()") == pytest.approx(expected, rel=1e-5)
     page.wait("document.querySelector('#mean-elbo').textContent")
-    assert f"1,000 digits is {expected:.2f} nats".replace("-", "−") in page.text("#mean-elbo")
+    assert f"300 digits is {expected:.2f} nats".replace("-", "−") in page.text("#mean-elbo")
 
 
 def test_page_says_where_its_digits_are_from(page):
     footer = page.text("footer")
-    assert "MNIST, 1,000 of its validation digits" in footer
+    assert "MNIST, 300 of its validation digits" in footer
     assert "53,716 weights" in footer
     assert page.text("h1") == "Eight numbers that draw a digit"
 

@@ -1,8 +1,22 @@
-"""A variational autoencoder for MNIST: small, fast, and with numbers that hold."""
+"""A variational autoencoder for MNIST: small, fast, and with numbers that hold.
 
-from . import data, model, training
+    digits = vae_tf.load_mnist()
+    vae, history = vae_tf.train(digits, vae_tf.Recipe.writeup(), seed=0)
+    vae_tf.evaluate(vae, digits.validation.images)
+"""
+
+import importlib
+
 from .data import load_mnist
+from .evaluation import evaluate
 from .model import VAE
 from .training import Recipe, train
 
-__all__ = ["VAE", "Recipe", "data", "load_mnist", "model", "train", "training"]
+__all__ = ["VAE", "Recipe", "evaluate", "figures", "load_mnist", "train"]
+
+
+def __getattr__(name):
+    """Imports on first use what needs more than TensorFlow."""
+    if name == "figures":  # matplotlib
+        return importlib.import_module(".figures", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

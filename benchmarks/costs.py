@@ -1,0 +1,62 @@
+"""What vae_tf costs beside weight updates: imports, compilation, memory, samples."""
+
+import statistics
+import subprocess
+import sys
+import time
+
+IMPORTS = {
+    "vae_tf": "import vae_tf; vae_tf.VAE",
+    # TFP loads its parts on first use: without the second statement this would import nothing.
+    "its frameworks": (
+        "import tensorflow, keras, tensorflow_probability as tfp; tfp.distributions.Normal"
+    ),
+    "nothing": "pass",
+}
+
+
+def imports(rounds, environment):
+    """Returns the seconds that a new Python takes for each of `IMPORTS`, a list per round."""
+    seconds = {name: [] for name in IMPORTS}
+    for number in range(rounds + 1):
+        for name, code in IMPORTS.items():
+            began = time.perf_counter()
+            subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+            if number > 0:  # the first brings the files into memory
+                seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def in_this_process(images, batch_size):
+    """Returns seconds of compilation and sampling, each by the clock of a new process.
+
+    Compilation is what the first epoch of `fit` takes more than the median of later ones.
+    """
+    import keras
+
+    from vae_tf import VAE
+
+    def new_model(seed):
+        vae = VAE(seed=seed)
+        vae.compile(keras.optimizers.Adam(2e-3))
+        return vae
+
+    def epoch(vae):
+        return _seconds(lambda: vae.fit(images, batch_size=batch_size, verbose=0))
+
+    vae = new_model(0)
+    first, later = epoch(vae), statistics.median(epoch(vae) for _ in range(5))
+    second_model = epoch(new_model(1))
+    samples = [_seconds(lambda: vae.sample(10_000).numpy()) for _ in range(6)]
+    return {
+        "first_block": first - later,
+        "first_block_of_a_second_model": second_model - later,
+        "samples_10000_first": samples[0],
+        "samples_10000_later": statistics.median(samples[1:]),
+    }
+
+
+def _seconds(action):
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began

@@ -1,0 +1,81 @@
+"""JAX: the whole epoch in one compiled `lax.scan`, state donated, Adam written out.
+
+Shuffling and noise are drawn for the epoch at once, which is a little faster than per update.
+Batches have one shape, as a scan needs: the last, short one is dropped.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+LAYERS = [(196, 128), (128, 16), (8, 128), (128, 196)]
+
+
+def terms(weights, images, noise):
+    """Returns both terms of the ELBO, means over images, in nats."""
+    (w1, b1), (w2, b2), (w3, b3), (w4, b4) = weights
+    x = images.reshape(len(images), -1).astype(jnp.float32)  # [B, 196]
+    loc, unconstrained = jnp.split(jnp.tanh(x @ w1 + b1) @ w2 + b2, 2, axis=-1)
+    scale = jax.nn.softplus(unconstrained) + 1e-6
+    logits = jnp.tanh((loc + scale * noise) @ w3 + b3) @ w4 + b4
+    log_likelihood = -jax.nn.softplus((1 - 2 * x) * logits).sum(-1)
+    kl = (0.5 * (loc**2 + scale**2 - 1) - jnp.log(scale)).sum(-1)
+    return log_likelihood.mean(), kl.mean()
+
+
+def loss(weights, images, noise):
+    """Returns −ELBO, and both its terms."""
+    log_likelihood, kl = terms(weights, images, noise)
+    return kl - log_likelihood, (log_likelihood, kl)
+
+
+def update(state, batch):
+    """Makes one weight update by Adam; returns the new state and both terms of the ELBO."""
+    weights, first, second, t = state
+    gradients, both = jax.grad(loss, has_aux=True)(weights, *batch)
+    t = t + 1
+    first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, first, gradients)
+    second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, second, gradients)
+    rate = 2e-3 * jnp.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+    step = functools.partial(jax.tree.map, lambda w, m, v: w - rate * m / (jnp.sqrt(v) + 1e-7))
+    return (step(weights, first, second), first, second, t), both
+
+
+@functools.partial(jax.jit, static_argnames="batch_size", donate_argnames="state")
+def epoch(state, images, key, batch_size):
+    """Trains for an epoch; returns the new state and both terms of every update."""
+    order_key, noise_key = jax.random.split(key)
+    shape = (len(images) // batch_size, batch_size)
+    order = jax.random.permutation(order_key, len(images))[: shape[0] * shape[1]]
+    noise = jax.random.normal(noise_key, (*shape, 8))
+    return jax.lax.scan(update, state, (images[order.reshape(shape)], noise))
+
+
+class Peer:
+    """A Python loop over epochs."""
+
+    def __init__(self, images, batch_size, seed):
+        self.images, self.batch_size = jnp.asarray(images), batch_size
+        self.updates_per_epoch = len(images) // batch_size
+        self.key, *keys = jax.random.split(jax.random.key(seed), 1 + len(LAYERS))
+        glorot = jax.nn.initializers.glorot_uniform()
+        weights = [(glorot(k, s), jnp.zeros(s[1])) for k, s in zip(keys, LAYERS, strict=True)]
+        zeros = functools.partial(jax.tree.map, jnp.zeros_like)
+        self.state = (weights, zeros(weights), zeros(weights), jnp.zeros(()))
+        self.terms = jax.jit(terms)
+
+    def train(self, epochs, after_epoch):
+        """Trains for `epochs` epochs, or until `after_epoch()` is true."""
+        for _ in range(epochs):
+            self.key, key = jax.random.split(self.key)
+            self.state, history = epoch(self.state, self.images, key, self.batch_size)
+            self.history = jax.device_get(history)  # waits until it is there
+            if after_epoch():
+                break
+
+    def elbo(self, images):
+        """Returns the mean ELBO of images, in nats."""
+        self.key, key = jax.random.split(self.key)
+        log_likelihood, kl = self.terms(self.state[0], images, jax.random.normal(key, (len(images), 8)))
+        return float(log_likelihood - kl)

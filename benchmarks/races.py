@@ -1,0 +1,76 @@
+"""The measurements: side by side, in turns, each contender in a process of its own."""
+
+import statistics
+import time
+from contextlib import ExitStack
+
+import numpy as np
+from contender import Contender
+from peers import CONTENDERS, LIMIT
+
+PAUSE = 0.3  # seconds between turns: threads of the last contender spin on for up to 0.2 s
+
+
+def speed(names, images, batch_size, rounds, epochs, say):
+    """Returns seconds per update of each contender in each round, and why others were skipped.
+
+    All processes live through all rounds; one works while the others wait. The order turns around
+    every round. A round's figure is the median over its epochs but the first, so compilation
+    and the start of a `fit` are not in it.
+    """
+    seconds, skipped = {}, {}
+    with ExitStack() as stack:
+        processes = {}
+        for name in names:
+            process = stack.enter_context(Contender(name))
+            if reason := process.tell("start", name, images, batch_size, 0):
+                skipped[name] = reason
+                say(f"  skipped: {CONTENDERS[name]} ({reason})")
+                process.__exit__()
+                continue
+            process.tell("speed", 2)  # compiles
+            processes[name], seconds[name] = process, []
+            say(f"  ready: {CONTENDERS[name]}")
+        for number in range(rounds):
+            for name in list(processes)[:: (-1) ** number]:
+                time.sleep(PAUSE)
+                seconds[name].append(processes[name].tell("speed", epochs + 1))
+            latest = ", ".join(f"{name} {1e6 * times[-1]:.0f}" for name, times in seconds.items())
+            say(f"  round {number + 1} of {rounds}, µs per update: {latest}")
+        memory = {name: process.tell("peak_memory") for name, process in processes.items()}
+    return seconds, memory, skipped
+
+
+def quality(names, images, validation, batch_size, target, max_epochs, seeds, say):
+    """Returns how each contender came to the target ELBO, from the start of its process.
+
+    Every run is a process of its own, one after the other; the time includes imports,
+    compilation, and an evaluation of all validation digits after every epoch.
+    """
+    runs = {name: [] for name in names if name != LIMIT}
+    for seed in seeds:
+        for name in list(runs)[:: (-1) ** seed]:
+            time.sleep(PAUSE)
+            with Contender(name) as process:
+                process.tell("start", name, images, batch_size, seed)
+                ready = process.age()
+                run = process.tell("reach", target, validation, max_epochs)
+                run |= {"seconds_to_ready": ready, "seconds": process.age()}
+            run["reached"] = run["elbo"] >= target
+            runs[name].append(run)
+            verdict = "reached" if run["reached"] else "not reached"
+            say(
+                f"  seed {seed}, {CONTENDERS[name]}: {target:g} nats {verdict} after "
+                f"{run['seconds']:.1f} s, {run['updates']:,} updates"
+            )
+    return runs
+
+
+def tile(images, size):
+    """Returns `size` images: the first ones, or all of them over and over."""
+    return np.resize(images, (size, *images.shape[1:]))
+
+
+def spread(values):
+    """Returns median, minimum and maximum."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}

@@ -1,0 +1,60 @@
+"""The README's numbers are those of `figures/results.json`, and its files and commands exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from vae_tf import results
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+PUBLISHED = results.read(ROOT / "figures")
+
+
+def numbers(text):
+    """Returns pairs of a line and the names, in `<!-- from: … -->`, that its numbers come from."""
+    return re.findall(r"^(.*)<!-- from: (.+?) -->$", text, re.MULTILINE)
+
+
+def lookup(path):
+    value = PUBLISHED
+    for key in path.split(" / "):
+        value = value[key]
+    return value
+
+
+def test_readme_numbers_are_published_ones():
+    marked = numbers(README)
+    assert len(marked) >= 1
+    for text, paths in marked:
+        for path in paths.split("; "):
+            value = lookup(path)
+            shown = (
+                f"{value['mean']:.2f} ± {value['standard_error']:.2f}"
+                if isinstance(value, dict)
+                else f"{value:,}"
+            )
+            assert shown.replace("-", "−") in text, f"{path}: {shown} is not in {text}"
+
+
+def test_every_bound_in_the_readme_is_marked():
+    for line in README.splitlines():
+        if re.search(r"−\d+\.\d+ ± ", line):
+            assert "<!-- from:" in line, line
+
+
+def test_published_numbers_are_from_all_of_mnist():
+    assert PUBLISHED
+    for name, entry in PUBLISHED.items():
+        assert entry["data"] == "MNIST", name
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\((?!http|#)([^)]+)\)", README))))
+def test_links_lead_somewhere(target):
+    assert (ROOT / target.split("#")[0]).exists()
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"`make ([a-z-]+)`", README))))
+def test_make_targets_exist(target):
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
