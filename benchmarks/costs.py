@@ -1,5 +1,6 @@
 """What vae_tf costs beside weight updates: imports, compilation, memory, samples."""
 
+import resource
 import statistics
 import subprocess
 import sys
@@ -28,13 +29,15 @@ def imports(rounds, environment):
 
 
 def in_this_process(images, batch_size):
-    """Returns seconds of compilation and sampling, each by the clock of a new process.
+    """Returns seconds of compilation and sampling, and peak resident size, of a new process.
 
     Compilation is what the first epoch of `fit` takes more than the median of later ones.
     """
     import keras
 
     from vae_tf import VAE
+
+    memory = {"peak_memory_after_import_mb": peak_memory() / 1e6}
 
     def new_model(seed):
         vae = VAE(seed=seed)
@@ -46,14 +49,22 @@ def in_this_process(images, batch_size):
 
     vae = new_model(0)
     first, later = epoch(vae), statistics.median(epoch(vae) for _ in range(5))
+    memory["peak_memory_after_training_mb"] = peak_memory() / 1e6
     second_model = epoch(new_model(1))
     samples = [_seconds(lambda: vae.sample(10_000).numpy()) for _ in range(6)]
     return {
-        "first_block": first - later,
-        "first_block_of_a_second_model": second_model - later,
-        "samples_10000_first": samples[0],
-        "samples_10000_later": statistics.median(samples[1:]),
+        "first_block_seconds": first - later,
+        "first_block_of_a_second_model_seconds": second_model - later,
+        "samples_10000_first_seconds": samples[0],
+        "samples_10000_later_seconds": statistics.median(samples[1:]),
+        **memory,
     }
+
+
+def peak_memory():
+    """Returns this process's largest resident size so far, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _seconds(action):

@@ -39,7 +39,9 @@ def _cpu_model():
 def _gpu():
     if shutil.which("nvidia-smi"):
         query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-        names = subprocess.run(query, capture_output=True, text=True, check=False).stdout.split("\n")
+        names = subprocess.run(query, capture_output=True, text=True, check=False).stdout.split(
+            "\n"
+        )
         if names[0]:
             return f"{names[0]}: there, but not run on"
     return "none: not run"

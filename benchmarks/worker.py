@@ -7,12 +7,13 @@ are pickled; see `Server` for what there is, and `contender.py` for the other en
 import importlib
 import os
 import pickle
-import resource
 import statistics
 import sys
 import time
 import traceback
 import warnings
+
+import costs
 
 THREADS = 2
 
@@ -67,14 +68,11 @@ class Server:
 
     def costs(self, images, batch_size):
         """Returns what vae_tf costs beside updates; for a process that did nothing else."""
-        import costs
-
         return costs.in_this_process(images, batch_size)
 
     def peak_memory(self):
         """Returns the process's largest resident size so far, in bytes."""
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        return costs.peak_memory()
 
 
 def main():

@@ -1,27 +1,17 @@
 import json
 import math
 
-import keras
 import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
 import tensorflow as tf
 
+import vae_tf
 from vae_tf import audit
-from vae_tf.audit import DeclaredVAE, DecodedVAE, WriteupVAE, kl_difference, train_writeup
+from vae_tf.audit import WriteupVAE, kl_difference, train_writeup
 from vae_tf.data import Digits, Split
 from vae_tf.model import SMALLEST_SCALE, VAE
-
-
-def fitted(model_class, images, **kwargs):
-    model = model_class(latent_dim=2, hidden_units=5, image_shape=(3, 3), **kwargs)
-    model.compile(keras.optimizers.Adam(2e-3))
-    model.fit(images, batch_size=10, epochs=1, verbose=0)
-    rng = np.random.default_rng(1)
-    for part, spread in ((model.encoder, 0.6), (model.decoder, 1.2)):
-        part.set_weights([spread * rng.normal(size=w.shape) for w in part.get_weights()])
-    return model
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +20,14 @@ def images():
 
 
 @pytest.fixture(scope="module")
-def writeup(images):
-    return fitted(WriteupVAE, images)
+def writeup():
+    model = WriteupVAE(latent_dim=2, hidden_units=5, image_shape=(3, 3))
+    model.compile()
+    model.optimizer.build(model.trainable_variables)
+    rng = np.random.default_rng(1)
+    for part, spread in ((model.encoder, 0.6), (model.decoder, 1.2)):
+        part.set_weights([spread * rng.normal(size=w.shape) for w in part.get_weights()])
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -114,27 +110,30 @@ def test_the_term_explains_the_kl(writeup, images, audited):
     assert audited.kl_difference.mean == pytest.approx(difference.mean())
 
 
-def test_both_bounds_are_below_log_p_and_the_printed_number_need_not_be(images):
-    # A decoder that takes noise badly and an encoder whose KL is small: σ = 1, loc = 0.
-    model = WriteupVAE(latent_dim=2, hidden_units=5, image_shape=(3, 3))
-    model.encoder.set_weights([np.zeros(w.shape) for w in model.encoder.get_weights()])
-    bias = np.array([0, 0, 1.0, 1.0])
-    model.encoder.layers[2].set_weights([np.zeros((5, 4)), bias])
-    model.decoder.set_weights([2.5 * np.ones(w.shape) for w in model.decoder.get_weights()])
-    ones = np.ones((40, 3, 3), np.uint8)
-    axis = np.linspace(-8, 8, 201)
+def test_proper_bounds_stay_below_log_p_and_the_printed_number_does_not(writeup):
+    # q(z|x) = p(z), and a decoder that likes codes near 0 a little better: a smaller noise scale
+    # helps it, and costs nothing where the KL does not know of it.
+    model = WriteupVAE.from_config(writeup.get_config())
+    model.encoder.layers[2].set_weights([np.zeros((5, 4)), np.array([0, 0, 1.0, 1.0])])
+    kernel, bias = np.zeros((2, 5)), np.array([1.5, -1.5, 1.5, -1.5, 0])
+    kernel[0, :2] = kernel[1, 2:4] = 1
+    bump = 0.5 * np.array([1, -1, 1, -1, 0])[:, None] * np.ones((5, 9))
+    model.decoder.layers[0].set_weights([kernel, bias])
+    model.decoder.layers[1].set_weights([bump, np.zeros(9)])
+    ones = np.ones((4_000, 3, 3), np.uint8)
+    axis = np.linspace(-8, 8, 81)
     latents = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 1, 2)
     log_joint = log_likelihood(model, ones[:1], latents)[:, 0]
     log_joint += scipy.stats.norm.logpdf(latents).sum(axis=(1, 2))
     exact = scipy.special.logsumexp(log_joint) + 2 * math.log(axis[1] - axis[0])
-    (printed_likelihood, printed_kl), *proper = (
-        expected_terms(model, ones[:1], *scales)
-        for scales in [(math.sqrt(0.5), 1), (math.sqrt(0.5), math.sqrt(0.5)), (1, 1)]
-    )
-    for likelihood, kl in proper:
-        assert likelihood - kl < exact
-    printed = np.mean([model.elbo_terms(ones, seed=[0, t]).elbo for t in range(50)])
-    assert printed == pytest.approx((printed_likelihood - printed_kl).item(), rel=0.1)
+    for scale in (1, math.sqrt(0.5)):
+        likelihood, kl = expected_terms(model, ones[:1], scale, scale)
+        assert (likelihood - kl).item() < exact
+    likelihood, kl = expected_terms(model, ones[:1], math.sqrt(0.5), 1)
+    printed = model.elbo_terms(ones, seed=[0, 0]).elbo.numpy()
+    error = 4 * float(printed.std()) / math.sqrt(4_000)
+    assert printed.mean() == pytest.approx((likelihood - kl).item(), abs=error)
+    assert printed.mean() > exact + error
 
 
 @pytest.mark.parametrize("sigma", [0.0, 1e-30, -1e-9, 1e-3, -2.0])
@@ -150,19 +149,25 @@ def test_no_nan_whatever_the_scale(images, sigma):
     assert all(np.isfinite(gradient).all() for gradient in gradients)
 
 
-def test_proper_twins_differ_by_root_two_alone(writeup, images):
-    decoded = DecodedVAE.from_config(writeup.get_config())
-    declared = DeclaredVAE.from_config(writeup.get_config())
-    for twin in (decoded, declared):
-        twin.encoder.set_weights(writeup.encoder.get_weights())
-        assert type(twin).elbo_terms is VAE.elbo_terms  # the estimator stays with the writeup's
-    ratio = declared.posterior(images).stddev() / decoded.posterior(images).stddev()
-    np.testing.assert_allclose(ratio, math.sqrt(2), rtol=1e-5)
-    np.testing.assert_array_equal(
-        declared.posterior(images).mean(), decoded.posterior(images).mean()
-    )
-    _, sigma = encode(writeup, images)
-    np.testing.assert_allclose(declared.posterior(images).stddev(), np.abs(sigma), atol=1e-5)
+def test_the_two_posteriors_differ_by_root_two_alone(writeup, images):
+    declared, decoded = writeup.posterior(images), writeup.decoded_posterior(images)
+    loc, sigma = encode(writeup, images)
+    np.testing.assert_allclose(declared.mean(), loc, atol=1e-5)
+    np.testing.assert_allclose(decoded.mean(), loc, atol=1e-5)
+    np.testing.assert_allclose(declared.stddev(), np.abs(sigma), atol=1e-5)
+    np.testing.assert_allclose(decoded.stddev(), np.abs(sigma) / math.sqrt(2), atol=1e-5)
+
+
+def test_decoded_posterior_is_that_of_averaged_draws(writeup, images):
+    draws = writeup.posterior(images).sample([20_000, 2], seed=[1, 2]).numpy()
+    averaged, decoded = draws.mean(axis=1), writeup.decoded_posterior(images)
+    np.testing.assert_allclose(averaged.std(axis=0), decoded.stddev(), rtol=0.04, atol=1e-4)
+    np.testing.assert_allclose(averaged.mean(axis=0), decoded.mean(), atol=0.05)
+
+
+def test_the_estimator_is_kept_away_from_the_model():
+    assert WriteupVAE.elbo_terms is not VAE.elbo_terms
+    assert not hasattr(vae_tf, "WriteupVAE")
 
 
 def test_recipe_trains_through_fit():
@@ -170,19 +175,17 @@ def test_recipe_trains_through_fit():
     patterns = rng.random((10, 14, 14)) < 0.2
 
     def split(count):
-        labels = np.arange(count, dtype=np.uint8) % 10
+        labels = np.arange(count) % 10
         noise = rng.random((count, 14, 14)) < 0.05
-        return Split((patterns[labels] ^ noise).astype(np.uint8), labels)
+        return Split((patterns[labels] ^ noise).astype(np.uint8), labels.astype(np.uint8))
 
     digits = Digits(split(330), split(50), split(50), "sample")
-    vae, history = train_writeup(digits, seed=1, epochs=3)
+    vae, history = train_writeup(digits, seed=1, epochs=2)
     assert isinstance(vae, WriteupVAE)
-    assert vae.count_params() - len(vae.non_trainable_variables) >= 53_716
-    assert len(history.updates["loss"]) == 3 * 11  # batches of 32, the last one short
+    assert sum(w.numpy().size for w in vae.trainable_variables) == 53_716
+    assert len(history.updates["loss"]) == 2 * 11  # batches of 32, the last one short
     assert history.history["val_loss"][-1] < history.history["val_loss"][0] - 5
     assert vae.optimizer.learning_rate.numpy() == pytest.approx(2e-3)
-    again, _ = train_writeup(digits, seed=1, epochs=3)
-    np.testing.assert_array_equal(again.get_weights()[0], vae.get_weights()[0])
 
 
 def test_summary_and_text(audited):

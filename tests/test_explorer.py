@@ -811,16 +811,16 @@ def test_policy_stops_what_would_leave_the_page(browser, file):
 @pytest.mark.parametrize(
     ("config", "count", "classes", "title"),
     [
-        ({"latent_dim": 3, "hidden_units": 16}, 500, 10, "Three"),
-        ({"latent_dim": 1}, 2, 1, "One"),
-        ({"latent_dim": 20}, 30, 2, "20"),
+        ({"latent_dim": 3, "hidden_units": 16}, 500, 10, "Three numbers that draw"),
+        ({"latent_dim": 1}, 2, 1, "One number that draws"),
+        ({"latent_dim": 20}, 30, 2, "20 numbers that draw"),
     ],
 )
 def test_other_sizes_and_the_sample(browser, tmp_path, config, count, classes, title):
     vae, digits = make_vae(**config), make_digits(count, "sample", classes)
     file = export_explorer(vae, digits, tmp_path / "page.html")
     with opened(browser, file) as page:
-        assert page.text("h1").startswith(f"{title} number")
+        assert page.text("h1") == f"{title} a digit"
         assert f"5,000-digit sample of MNIST, {count} of its" in page.text("footer")
         assert page.js("document.querySelectorAll('#dimensions input').length") == vae.latent_dim
         loc = vae.posterior(page.pixels[None]).distribution.loc.numpy()[0]

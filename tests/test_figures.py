@@ -390,14 +390,14 @@ def test_notebooks_show_half_the_pixels_of_a_png():
 
 
 def test_notebooks_show_the_same_with_inline_plots_and_without():
-    core = pytest.importorskip("IPython.core")
-    display = core.formatters.DisplayFormatter()
+    display = pytest.importorskip("IPython.core.formatters").DisplayFormatter()
     figure = make("elbo_terms")
     first, metadata = display.format(figure)
     assert base64.b64decode(first["image/png"]) == shown(figure)[0]
     assert first["text/plain"] == "<Figure size 1300x840 with 2 Axes>"
     # What the line `%matplotlib inline` sets up:
-    inline = functools.partial(core.pylabtools.print_figure, fmt="png", base64=True)
+    print_figure = pytest.importorskip("IPython.core.pylabtools").print_figure
+    inline = functools.partial(print_figure, fmt="png", base64=True)
     display.formatters["image/png"].for_type(matplotlib.figure.Figure, inline)
     with matplotlib.rc_context({"savefig.pad_inches": 0.04}):
         second, again = display.format(figure)

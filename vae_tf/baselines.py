@@ -16,9 +16,12 @@ decoder is such a mixture too, over infinitely many codes z; a large finite one 
 import dataclasses
 
 import numpy as np
+
 from . import checks
 
-SMOOTHING = 0.1  # of 0.01, 0.03, 0.1, 0.3 and 1 the best on validation digits for K = 100 and 500
+# Log-likelihood of MNIST's 1,000 validation digits for K = 100 and α = 0.03, 0.1, 0.3, 1:
+# −33.99, −33.99, −34.03, −34.19.
+SMOOTHING = 0.1
 IMAGES_PER_CHUNK = 10_000  # bounds the responsibilities held at once: 40 MB for K = 500
 
 

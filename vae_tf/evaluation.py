@@ -128,12 +128,19 @@ class InferenceGaps(_Results):
 
     @property
     def approximation_gap(self):
-        """log p(x) − L[q*]: what diagonal Gaussians lose."""
+        """The rest up to log p(x): what diagonal Gaussians lose."""
         return self.marginal_log_likelihood - self.refined_elbo
 
 
 def evaluate(
-    vae, images, num_samples=1_000, seed=0, verbose=0, images_per_chunk=100, samples_per_chunk=20
+    vae,
+    images,
+    num_samples=1_000,
+    seed=0,
+    verbose=0,
+    posterior=None,
+    images_per_chunk=100,
+    samples_per_chunk=20,
 ):
     """Estimates the ELBO, its terms and the importance-weighted bound on log p(x).
 
@@ -143,6 +150,7 @@ def evaluate(
         num_samples: K >= 1, draws of z per image; all of them serve E_q[log p(x|z)] as well.
         seed: an int in [0, 2³¹).
         verbose: 1 shows progress.
+        posterior: another q(z|x) than `vae.posterior(images)`, of the same kind and shapes.
         images_per_chunk, samples_per_chunk: how much is computed at once. Memory and speed depend
             on it, results do not.
 
@@ -155,18 +163,19 @@ def evaluate(
     Source: Burda, Grosse & Salakhutdinov (2016), Importance Weighted Autoencoders, equation 8.
     """
     images = _checked_images(vae, images)
-    posterior = vae.posterior(images)
-    kl = _kl(vae, posterior)  # [N, L]
-    log_likelihood, bounds = _importance_sample(
-        *(vae, images, posterior.mean(), posterior.stddev(), [num_samples], seed, verbose),
+    posterior = vae.posterior(images) if posterior is None else posterior
+    log_likelihood, (bound,) = _importance_sample(
+        *(vae, images, posterior, [num_samples], seed, verbose),
         *(images_per_chunk, samples_per_chunk),
     )
+    kl = tfd.kl_divergence(posterior.distribution, vae.prior().distribution)
+    kl = kl.numpy().astype(np.float64)  # of each latent dimension: [N, L]
     total = kl.sum(axis=1)  # over latent dimensions: [N]
     return Evaluation(
         elbo=log_likelihood - total,
         log_likelihood=log_likelihood,
         kl=total,
-        marginal_log_likelihood=bounds[0],
+        marginal_log_likelihood=bound,
         kl_per_dimension=kl.mean(axis=0),  # over images: [L]
         num_samples=num_samples,
         seed=seed,
@@ -188,10 +197,7 @@ def bound_curve(vae, images, num_samples=(1, 10, 100, 1_000), seed=0, verbose=0)
         TypeError, ValueError: if an argument is of the wrong kind, shape or range.
     """
     images = _checked_images(vae, images)
-    posterior = vae.posterior(images)
-    return _importance_sample(
-        vae, images, posterior.mean(), posterior.stddev(), num_samples, seed, verbose
-    )[1]
+    return _importance_sample(vae, images, vae.posterior(images), num_samples, seed, verbose)[1]
 
 
 def active_units(vae, images):
@@ -247,11 +253,9 @@ def inference_gaps(
         *(vae, tf.constant(images), posterior.mean(), posterior.stddev(), _key(seed, REFINEMENT)),
         *(tf.constant(updates), tf.range(draws), tf.constant(learning_rate, tf.float32)),
     )
-    log_likelihood, bounds = _importance_sample(
-        vae, images, loc, scale, [num_samples], seed, verbose
-    )
-    kl = _kl(vae, tfd.Independent(tfd.Normal(loc, scale), 1)).sum(axis=1)  # over dimensions: [N]
-    return InferenceGaps(before.elbo, log_likelihood - kl, bounds[0], num_samples, seed)
+    refined = tfd.Independent(tfd.Normal(loc, scale), 1)
+    after = evaluate(vae, images, num_samples, seed, verbose, refined)
+    return InferenceGaps(before.elbo, after.elbo, after.marginal_log_likelihood, num_samples, seed)
 
 
 def _checked_images(vae, images):
@@ -260,25 +264,17 @@ def _checked_images(vae, images):
     return vae.checked_images(images)
 
 
-def _kl(vae, posterior):
-    """Returns KL[q(z_j|x) || p(z_j)] of each latent dimension j: float64 [N, L]."""
-    kl = tfd.kl_divergence(posterior.distribution, vae.prior().distribution)
-    return kl.numpy().astype(np.float64)
-
-
 def _importance_sample(
-    vae, images, loc, scale, num_samples, seed, verbose, images_per_chunk=100, samples_per_chunk=20
+    vae, images, posterior, num_samples, seed, verbose, images_per_chunk=100, samples_per_chunk=20
 ):
-    """Returns E_q[log p(x|z)], [N], and the bound for each of `num_samples`, [·, N], float64.
-
-    The proposal q is N(loc, scale²), each [N, L].
-    """
+    """Returns E_q[log p(x|z)], [N], and the bound for each of `num_samples`, [·, N], float64."""
     counts = [checks.integer("num_samples", count, 1) for count in num_samples]
     if not counts or (np.diff(counts) <= 0).any():
         raise ValueError(f"num_samples must rise; received {counts}.")
     key = _key(checks.integer("seed", seed, 0), EVALUATION)
     size = min(checks.integer("images_per_chunk", images_per_chunk, 1), len(images))
     block = tf.range(min(checks.integer("samples_per_chunk", samples_per_chunk, 1), counts[-1]))
+    loc, scale = posterior.mean(), posterior.stddev()  # [N, L] each
     log_likelihood = np.empty(len(images))
     bounds = np.empty((len(counts), len(images)))
     progress = keras.utils.Progbar(len(images), unit_name="image") if verbose else None

@@ -77,5 +77,7 @@ class Peer:
     def elbo(self, images):
         """Returns the mean ELBO of images, in nats."""
         self.key, key = jax.random.split(self.key)
-        log_likelihood, kl = self.terms(self.state[0], images, jax.random.normal(key, (len(images), 8)))
+        log_likelihood, kl = self.terms(
+            self.state[0], images, jax.random.normal(key, (len(images), 8))
+        )
         return float(log_likelihood - kl)
