@@ -87,12 +87,11 @@ def test_every_public_function_that_draws_is_called_here():
 
 @pytest.mark.parametrize("name", CALLS)
 def test_a_figure_comes_back_with_its_note_and_nothing_global_changes(name):
-    matplotlib.rcParams["font.size"] = 17.0
-    before = dict(matplotlib.rcParams)
-    figure = make(name, note="5,000-digit sample of MNIST")
-    figure.savefig(io.BytesIO(), format="png", dpi=20)
-    assert dict(matplotlib.rcParams) == before
-    matplotlib.rcParams["font.size"] = matplotlib.rcParamsDefault["font.size"]
+    with matplotlib.rc_context({"font.size": 17.0}):
+        before = dict(matplotlib.rcParams)
+        figure = make(name, note="5,000-digit sample of MNIST")
+        figure.savefig(io.BytesIO(), format="png", dpi=20)
+        assert dict(matplotlib.rcParams) == before
     assert isinstance(figure, matplotlib.figure.Figure)
     note = figure.findobj(lambda artist: getattr(artist, "_text", "") == figure.get_supxlabel())
     assert figure.get_supxlabel() == "5,000-digit sample of MNIST"

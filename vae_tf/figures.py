@@ -31,6 +31,9 @@ LOG_LIKELIHOOD, KL = r"$\mathrm{E}_q[\log\,p(x|z)]$", r"$\mathrm{KL}[q(z|x)\,\Ve
 class Figure(matplotlib.figure.Figure):
     """A figure that is drawn in its style wherever, and that notebooks show with no magic line."""
 
+    def __repr__(self):
+        return "<Figure>"  # no size: stored notebooks must not depend on fonts
+
     def savefig(self, *args, **kwargs):
         """As `matplotlib.figure.Figure.savefig`, in this module's style."""
         with _styled():
@@ -393,7 +396,7 @@ def scatter(points, labels, axis_names=("first", "second"), note=""):
         axes = figure.subplots()
         for label in np.unique(labels).astype(int):
             x, y = points[labels == label].T
-            axes.scatter(x, y, 20, PALETTE[label], f"${label}$", linewidths=0.2)
+            axes.scatter(x, y, 20, PALETTE[label], marker=f"${label}$", linewidths=0.2)
         axes.set(xlabel=axis_names[0], ylabel=axis_names[1])
         axes.set_aspect("equal", adjustable="datalim")
     return figure
