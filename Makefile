@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test notebooks clean
+.PHONY: help figures test notebooks pretrained clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1|/' | column -t -s '|'
@@ -21,6 +21,9 @@ test: $(VENV)/ready  ## run the linter, the tests, and every notebook against it
 
 notebooks: $(VENV)/ready  ## run the notebooks and store what they print and draw
 	$(BIN)/python notebooks/run.py --store
+
+pretrained: $(VENV)/ready  ## train the weights that come with the package (needs all of MNIST)
+	$(BIN)/python -m vae_tf.pretrained
 
 clean:  ## remove the environment and everything made from the sample
 	rm -rf $(VENV) figures/sample build *.egg-info .pytest_cache .ruff_cache .hypothesis

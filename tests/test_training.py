@@ -89,7 +89,7 @@ def test_the_writeups_recipe():
     recipe = Recipe.writeup()
     assert (recipe.updates, recipe.batch_size, recipe.digits_per_class) == (5_947, 32, 1_000)
     assert recipe.num_samples == 1
-    assert -(-10_000 // 32) * 19 == recipe.updates  # 19 passes
+    assert recipe.updates == -(-10_000 // 32) * 19  # 19 passes
 
 
 def test_the_rate_rises_linearly_then_falls_along_a_cosine():
