@@ -28,7 +28,7 @@ class Contender:
 
     def __init__(self, name):
         self.name, self.started = name, time.perf_counter()
-        self.log = tempfile.TemporaryFile()
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("worker.py"))],
             env=os.environ | ENVIRONMENT,

@@ -22,9 +22,14 @@ def imports(rounds, environment):
     for number in range(rounds + 1):
         for name, code in IMPORTS.items():
             began = time.perf_counter()
-            subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+            new = subprocess.run(
+                [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+            )
+            ended = time.perf_counter()
+            if new.returncode:
+                raise RuntimeError(f"`{code}` failed:\n{new.stderr}")
             if number > 0:  # the first brings the files into memory
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].append(ended - began)
     return seconds
 
 

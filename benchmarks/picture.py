@@ -81,12 +81,13 @@ def _panel(panel, setting, names):
     if limit:
         panel.axvline(limit["median"], color=LIMIT_LINE, linewidth=2)
         panel.axvspan(limit["min"], limit["max"], color=LIMIT_LINE, alpha=0.15, linewidth=0)
+        left_of_line = limit["median"] > right / 2
         panel.text(
-            limit["median"] - right / 60,
+            limit["median"] + (-right / 60 if left_of_line else right / 60),
             len(names) - 0.55,
             f"hardware limit: {limit['median']:,.0f}\n{contenders[LIMIT]['label']}",
             color=LIMIT_LINE,
-            ha="right",
+            ha="right" if left_of_line else "left",
             va="bottom",
         )
     panel.set(xlim=(0, right), ylim=(len(names) - 0.4, -0.6))

@@ -5,14 +5,14 @@ import time
 from contextlib import ExitStack
 
 import numpy as np
-from contender import Contender
+from contender import Contender, ContenderError
 from peers import CONTENDERS, LIMIT
 
 PAUSE = 0.3  # seconds between turns: threads of the last contender spin on for up to 0.2 s
 
 
 def speed(names, images, batch_size, rounds, epochs, say):
-    """Returns seconds per update of each contender in each round, and why others were skipped.
+    """Returns seconds per update in each round, peak memory, and why others were skipped.
 
     All processes live through all rounds; one works while the others wait. The order turns around
     every round. A round's figure is the median over its epochs but the first, so compilation
@@ -24,6 +24,8 @@ def speed(names, images, batch_size, rounds, epochs, say):
         for name in names:
             process = stack.enter_context(Contender(name))
             if reason := process.tell("start", name, images, batch_size, 0):
+                if name == "ours":
+                    raise ContenderError(f"vae_tf itself cannot run: {reason}.")
                 skipped[name] = reason
                 say(f"  skipped: {CONTENDERS[name]} ({reason})")
                 process.__exit__()

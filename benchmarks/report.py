@@ -3,12 +3,15 @@
 from peers import CONTENDERS, LIMIT, TARGETS
 from races import spread
 
+UNSTEADY = 1.5  # slowest round to fastest; on a quiet machine it stays below 1.2
+
 
 def summarize(speeds, runs, target, imports, own):
     """Returns the parts of results.json that are measured."""
     speed = [_speed(setting) for setting in speeds]
     costs = _costs(imports, own)
     return {
+        "unsteady": _unsteady(speed),
         "targets": _ratio_targets(speed[0]) + _cost_targets(costs),
         "speed": speed,
         "quality": _quality(runs, target),
@@ -32,6 +35,16 @@ def _speed(setting):
     return {**setting, "contenders": contenders}
 
 
+def _unsteady(speed):
+    """Returns what varied so much from round to round that its numbers mean nothing."""
+    return [
+        f"{one['label']}, batch {setting['batch_size']}"
+        for setting in speed
+        for one in setting["contenders"].values()
+        if one["microseconds_per_update"]["max"] > UNSTEADY * one["microseconds_per_update"]["min"]
+    ]
+
+
 def _quality(runs, target):
     contenders = {}
     for name, results in runs.items():
@@ -50,7 +63,10 @@ def _quality(runs, target):
 def _costs(imports, own):
     ours, theirs = imports["vae_tf"], imports["its frameworks"]
     extra = [mine - other for mine, other in zip(ours, theirs, strict=True)]
-    result = {f"seconds_import_{name}": _rounded(times, 3) for name, times in imports.items()}
+    result = {
+        f"seconds_import_{name.replace(' ', '_')}": _rounded(times, 3)
+        for name, times in imports.items()
+    }
     result["seconds_import_vae_tf_beyond_its_frameworks"] = _rounded(extra, 3)
     for key in own[0]:
         result[key] = _rounded([one[key] for one in own], 0 if key.endswith("_mb") else 4)
@@ -85,7 +101,7 @@ def _cost_targets(costs):
 
 
 def _target(what, target, measured, met):
-    return {"what": what, "target": target, "measured": measured, "met": met}
+    return {"what": what, "target": target, "measured": round(measured, 3), "met": met}
 
 
 def _rounded(values, digits):

@@ -33,7 +33,7 @@ def main():
     load = machine.load()
     if load is not None and load > BUSY:
         say(f"Warning: other work is running (load {load:g}). PyTorch suffers from that most:")
-        say("its threads wait for each other. Publish no numbers of this run.")
+        say("its threads wait for each other. Publish no numbers of this run.\n")
     try:
         results = measure(options) | {"load_before": load, "quick": options.quick}
     except ContenderError as error:
@@ -46,6 +46,8 @@ def main():
     write(options.output / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     picture.save(results, options.output)
     say("\n".join(["", *targets_as_text(results["targets"])]))
+    if results["unsteady"]:
+        say(f"\nUnsteady, so publish nothing: {'; '.join(results['unsteady'])}.")
     say(f"\nWritten: results.json, speed.png, speed.pdf ({results['minutes']} minutes).")
 
 
@@ -66,7 +68,7 @@ def parse():
 def measure(options):
     """Returns everything measured, as it stands in results.json."""
     names = [name for name in CONTENDERS if not options.only or name in ("ours", *options.only)]
-    rounds, seeds, starts = (2, 1, 2) if options.quick else (9, 3, 7)
+    rounds, seeds, starts = (2, 1, 2) if options.quick else (9, 5, 7)
     say("digits")
     with Contender("digits") as process:  # so that TensorFlow's memory is not this process's
         few, full, validation, digits, is_sample = process.tell("load")

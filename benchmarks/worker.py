@@ -5,6 +5,7 @@ are pickled; see `Server` for what there is, and `contender.py` for the other en
 """
 
 import importlib
+import itertools
 import os
 import pickle
 import statistics
@@ -48,7 +49,7 @@ class Server:
         """Trains; returns seconds per update, the median over epochs after the first."""
         ends = []
         self.peer.train(epochs, lambda: ends.append(time.perf_counter()))
-        times = [end - start for start, end in zip(ends, ends[1:], strict=False)]
+        times = [end - start for start, end in itertools.pairwise(ends)]
         return statistics.median(times) / self.peer.updates_per_epoch
 
     def reach(self, target, validation, max_epochs):

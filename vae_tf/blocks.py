@@ -85,7 +85,6 @@ class BlockTrainer(keras.Model):
         if self._automatic and not _wants_every_batch(kwargs.get("callbacks")):
             per_call = min(UPDATES_PER_BLOCK, steps)
         feed.begin(steps, per_call)
-        self.optimizer.build(self.trainable_variables)
         self._feed, self.steps_per_execution, kept = feed, per_call, self.steps_per_execution
         try:
             # Keras counts single updates; the dataset says where in the epoch each block begins.
@@ -184,7 +183,7 @@ class _Feed:
         return {name: np.concatenate([block[name] for block in self.records]) for name in names}
 
 
-@shared
+@shared(trains=True)
 def _run_block(model, x, weights, rows, count):
     """Makes `count` weight updates on the batches in `rows`, [updates, batch_size].
 

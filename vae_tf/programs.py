@@ -2,8 +2,8 @@
 
 Compiling with XLA costs a second or two, often more than the work itself. A `tf.function` that
 captures a model's variables is compiled for that one model. Here the variables are arguments: a
-twin of the model, private to the program, takes their values in, does the work and gives them
-back, all inside one XLA program. So ten models of one shape compile once.
+twin of the model, private to the program, takes their values in, does the work and, if that is
+training, gives them back, all inside one XLA program. So ten models of one shape compile once.
 """
 
 import functools
@@ -15,30 +15,49 @@ import tensorflow as tf
 _made = {}  # (function, class, configuration) -> its program
 
 
-def shared(function):
+def shared(function=None, *, trains=False):
     """Compiles `function(model, *tensors)` once for all models of one configuration.
 
     Args:
-        function: takes a twin of the model (same class, configuration and optimizer) and tensors,
-            returns tensors; may read and assign the model's variables.
+        function: takes a twin of the model (same class and configuration) and tensors, returns
+            tensors. It may read the model's weights.
+        trains: whether it may also read and assign all variables of the model and its optimizer.
+            What it assigns in the twin is then assigned in the model that was passed.
 
     Returns:
-        A function of the same arguments. What `function` assigns in the twin is assigned in the
-        model that was passed. As with any `tf.function`, other shapes compile anew.
+        A function of the same arguments; a decorator, if `function` is not given. As with any
+        `tf.function`, other shapes compile anew.
     """
+    if function is None:
+        return functools.partial(shared, trains=trains)
+    compile_, variables = (_compile_training, _state) if trains else (_compile, _weights)
 
     @functools.wraps(function)
     def call(model, *tensors):
-        key = (function, type(model), _configuration(model))
+        key = (function, type(model), _configuration(model, with_optimizer=trains))
         if key not in _made:
-            _made[key] = _compile(function, _twin(model))
-        return _made[key](_variables(model), *tensors)
+            _made[key] = compile_(function, _twin(model, with_optimizer=trains))
+        return _made[key]([variable.value for variable in variables(model)], *tensors)
 
     return call
 
 
 def _compile(function, twin):
-    own = _variables(twin)
+    own = _weights(twin)
+
+    @tf.function(jit_compile=True, autograph=False)
+    def program(values, *tensors):
+        mapping = [
+            (mine, tf.convert_to_tensor(value)) for mine, value in zip(own, values, strict=True)
+        ]
+        with keras.StatelessScope(state_mapping=mapping):
+            return function(twin, *tensors)
+
+    return program
+
+
+def _compile_training(function, twin):
+    own = [variable.value for variable in _state(twin)]
 
     @tf.function(jit_compile=True, autograph=False)
     def program(variables, *tensors):
@@ -52,19 +71,22 @@ def _compile(function, twin):
     return program
 
 
-def _variables(model):
-    """Returns the state of the model and its optimizer: `tf.Variable`s, in a fixed order."""
-    groups = [model.trainable_variables, model.non_trainable_variables, model.metrics_variables]
-    if model.optimizer is not None:
-        groups.append(model.optimizer.variables)
-    return [variable.value for group in groups for variable in group]
+def _weights(model):
+    """Returns the model's weights and random seeds: Keras variables, in a fixed order."""
+    return [*model.trainable_variables, *model.non_trainable_variables]
 
 
-def _configuration(model):
+def _state(model):
+    """Returns all variables of the model and its optimizer, in a fixed order."""
+    model.optimizer.build(model.trainable_variables)
+    return [*_weights(model), *model.metrics_variables, *model.optimizer.variables]
+
+
+def _configuration(model, with_optimizer):
     """Returns, as text, what a program depends on besides the values of variables."""
     config = {**model.get_config(), "name": None, "seed": None}  # the seed is a variable
     trainable = [layer.trainable for layer in model.layers]
-    optimizer = model.optimizer and keras.saving.serialize_keras_object(model.optimizer)
+    optimizer = keras.saving.serialize_keras_object(model.optimizer) if with_optimizer else None
     if optimizer:
         optimizer["config"]["name"] = None
         if isinstance(optimizer["config"].get("learning_rate"), float):
@@ -72,12 +94,11 @@ def _configuration(model):
     return json.dumps([config, trainable, optimizer], default=str)
 
 
-def _twin(model):
+def _twin(model, with_optimizer):
     twin = type(model).from_config(model.get_config())
     for layer, original in zip(twin.layers, model.layers, strict=True):
         layer.trainable = original.trainable
-    if model.optimizer is not None:
+    if with_optimizer:
         config = keras.saving.serialize_keras_object(model.optimizer)
         twin.compile(optimizer=keras.saving.deserialize_keras_object(config))
-        twin.optimizer.build(twin.trainable_variables)
     return twin

@@ -1,7 +1,6 @@
 """JAX: the whole epoch in one compiled `lax.scan`, state donated, Adam written out.
 
-Shuffling and noise are drawn for the epoch at once, which is a little faster than per update.
-Batches have one shape, as a scan needs: the last, short one is dropped.
+Order and noise are drawn for the epoch at once. A scan needs one shape: no short last batch.
 """
 
 import functools
@@ -15,7 +14,7 @@ LAYERS = [(196, 128), (128, 16), (8, 128), (128, 196)]
 def terms(weights, images, noise):
     """Returns both terms of the ELBO, means over images, in nats."""
     (w1, b1), (w2, b2), (w3, b3), (w4, b4) = weights
-    x = images.reshape(len(images), -1).astype(jnp.float32)  # [B, 196]
+    x = images.reshape(-1, 196).astype(jnp.float32)
     loc, unconstrained = jnp.split(jnp.tanh(x @ w1 + b1) @ w2 + b2, 2, axis=-1)
     scale = jax.nn.softplus(unconstrained) + 1e-6
     logits = jnp.tanh((loc + scale * noise) @ w3 + b3) @ w4 + b4
@@ -77,7 +76,6 @@ class Peer:
     def elbo(self, images):
         """Returns the mean ELBO of images, in nats."""
         self.key, key = jax.random.split(self.key)
-        log_likelihood, kl = self.terms(
-            self.state[0], images, jax.random.normal(key, (len(images), 8))
-        )
+        noise = jax.random.normal(key, (len(images), 8))
+        log_likelihood, kl = self.terms(self.state[0], images, noise)
         return float(log_likelihood - kl)

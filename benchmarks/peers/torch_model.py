@@ -33,15 +33,13 @@ class VAE(nn.Module):
 class TorchPeer:
     """Trains epoch by epoch; a subclass gives `epoch`."""
 
-    adam_options = {}
-
-    def __init__(self, images, batch_size, seed):
+    def __init__(self, images, batch_size, seed, **adam_options):
         torch.manual_seed(seed)
         self.images, self.batch_size = torch.from_numpy(images).float(), batch_size
         self.updates_per_epoch = -(-len(images) // batch_size)
         self.terms = self.model = VAE()
         self.optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=2e-3, eps=1e-7, **self.adam_options
+            self.model.parameters(), lr=2e-3, eps=1e-7, **adam_options
         )
 
     def update(self, batch):
