@@ -61,6 +61,8 @@ def draw(results):
             _panel(panel, setting, names)
         panels[0].set_yticks(range(len(names)), [first[name]["label"] for name in names])
         panels[0].get_yticklabels()[names.index("ours")].set(color=OURS, weight="bold")
+        panels[0].tick_params(axis="y", length=0)
+        figure.get_layout_engine().set(wspace=0.05, h_pad=0.08)
         figure.supxlabel(_footnote(results), fontsize=10, color="#555555")
     return figure
 
@@ -83,7 +85,7 @@ def _panel(panel, setting, names):
         panel.axvspan(limit["min"], limit["max"], color=LIMIT_LINE, alpha=0.15, linewidth=0)
         left_of_line = limit["median"] > right / 2
         panel.text(
-            limit["median"] + (-right / 60 if left_of_line else right / 60),
+            limit["min"] - right / 80 if left_of_line else limit["max"] + right / 80,
             len(names) - 0.55,
             f"hardware limit: {limit['median']:,.0f}\n{contenders[LIMIT]['label']}",
             color=LIMIT_LINE,

@@ -62,14 +62,14 @@ def test_public_functions_are_documented():
     for path in PACKAGE.glob("*.py"):
         tree = ast.parse(path.read_text())
         assert ast.get_docstring(tree), path
+        private = [n for n in ast.walk(tree) if str(getattr(n, "name", "")).startswith("_")]
         for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-                assert ast.get_docstring(node) or _is_inner(node, tree), f"{path}: {node.name}"
-
-
-def _is_inner(node, tree):
-    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n is not node]
-    return any(node in ast.walk(outer) for outer in functions)
+            if not isinstance(node, ast.Module | ast.ClassDef) or node in private:
+                continue
+            for inner in node.body:
+                public = isinstance(inner, ast.FunctionDef | ast.ClassDef)
+                if public and not inner.name.startswith("_"):
+                    assert ast.get_docstring(inner), f"{path}: {inner.name}"
 
 
 def test_importing_costs_no_more_than_what_it_stands_on():

@@ -25,8 +25,8 @@ def terms(weights, images, noise):
 
 def loss(weights, images, noise):
     """Returns −ELBO, and both its terms."""
-    log_likelihood, kl = terms(weights, images, noise)
-    return kl - log_likelihood, (log_likelihood, kl)
+    both = terms(weights, images, noise)
+    return both[1] - both[0], both
 
 
 def update(state, batch):
@@ -37,8 +37,8 @@ def update(state, batch):
     first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, first, gradients)
     second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, second, gradients)
     rate = 2e-3 * jnp.sqrt(1 - 0.999**t) / (1 - 0.9**t)
-    step = functools.partial(jax.tree.map, lambda w, m, v: w - rate * m / (jnp.sqrt(v) + 1e-7))
-    return (step(weights, first, second), first, second, t), both
+    steps = jax.tree.map(lambda m, v: rate * m / (jnp.sqrt(v) + 1e-7), first, second)
+    return (jax.tree.map(jnp.subtract, weights, steps), first, second, t), both
 
 
 @functools.partial(jax.jit, static_argnames="batch_size", donate_argnames="state")
@@ -62,7 +62,7 @@ class Peer:
         weights = [(glorot(k, s), jnp.zeros(s[1])) for k, s in zip(keys, LAYERS, strict=True)]
         zeros = functools.partial(jax.tree.map, jnp.zeros_like)
         self.state = (weights, zeros(weights), zeros(weights), jnp.zeros(()))
-        self.terms = jax.jit(terms)
+        self.loss = jax.jit(loss)
 
     def train(self, epochs, after_epoch):
         """Trains for `epochs` epochs, or until `after_epoch()` is true."""
@@ -77,5 +77,4 @@ class Peer:
         """Returns the mean ELBO of images, in nats."""
         self.key, key = jax.random.split(self.key)
         noise = jax.random.normal(key, (len(images), 8))
-        log_likelihood, kl = self.terms(self.state[0], images, noise)
-        return float(log_likelihood - kl)
+        return -float(self.loss(self.state[0], images, noise)[0])
