@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test notebooks pretrained clean
+.PHONY: help figures test notebooks benchmark pretrained clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1|/' | column -t -s '|'
@@ -21,6 +21,10 @@ test: $(VENV)/ready  ## run the linter, the tests, and every notebook against it
 
 notebooks: $(VENV)/ready  ## run the notebooks and store what they print and draw
 	$(BIN)/python notebooks/run.py --store
+
+benchmark: $(VENV)/ready  ## measure speed beside PyTorch, JAX and plain Keras (a quarter of an hour)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-benchmark.txt
+	$(BIN)/python benchmarks/run.py
 
 pretrained: $(VENV)/ready  ## train the weights that come with the package (needs all of MNIST)
 	$(BIN)/python -m vae_tf.pretrained
