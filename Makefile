@@ -27,7 +27,7 @@ benchmark: $(VENV)/ready  ## measure speed beside PyTorch, JAX and plain Keras (
 	$(BIN)/python benchmarks/run.py
 
 pretrained: $(VENV)/ready  ## train the weights that come with the package (needs all of MNIST)
-	$(BIN)/python -m vae_tf.pretrained
+	$(BIN)/python -c 'from vae_tf import pretrained; pretrained.main()'
 
 clean:  ## remove the environment and everything made from the sample
 	rm -rf $(VENV) figures/sample build *.egg-info .pytest_cache .ruff_cache .hypothesis

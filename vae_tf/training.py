@@ -60,8 +60,10 @@ class Recipe:
 
     @classmethod
     def full(cls):
-        """All 60,000 digits, the same architecture. A minute or two."""
-        return cls(updates=70_000, batch_size=256, learning_rate=1e-2, evaluate_every=1_000)
+        """All 60,000 digits, the same architecture. Under three minutes on two cores."""
+        return cls(
+            updates=100_000, batch_size=256, learning_rate=1e-2, num_samples=2, evaluate_every=1_000
+        )
 
     def optimizer(self):
         """Returns a new Keras optimizer that follows this recipe."""
