@@ -212,3 +212,21 @@ def test_frozen_layers_stay(images):
     for old, new in zip(before[0], vae.encoder.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
     assert all((o != n).any() for o, n in zip(before[1], vae.decoder.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"batch_size": 0}, ValueError),
+        ({"batch_size": -32}, ValueError),
+        ({"batch_size": 16.0}, TypeError),
+        ({"batch_size": "16"}, TypeError),
+        ({"steps_per_epoch": 0}, ValueError),
+        ({"sample_weight": np.ones(63)}, ValueError),
+        ({"sample_weight": np.ones((64, 14))}, ValueError),
+    ],
+)
+def test_bad_arguments_of_fit_are_named(images, arguments, error):
+    (name,) = arguments
+    with pytest.raises(error, match=name):
+        fitted(images, **arguments)

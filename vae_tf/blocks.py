@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from . import checks
 from .programs import shared
 
 UPDATES_PER_BLOCK = 100  # at most, in one program: 20 ms of work, long beside the cost of a call
@@ -72,7 +73,7 @@ class BlockTrainer(keras.Model):
         self.train_function = None
         if not self._trains_in_blocks(x) or kwargs.get("class_weight") is not None:
             return super().fit(x, y, batch_size, epochs, **kwargs)
-        batch_size = 32 if batch_size is None else batch_size
+        batch_size = 32 if batch_size is None else checks.integer("batch_size", batch_size, 1)
         if (split := kwargs.pop("validation_split", 0.0)) and "validation_data" not in kwargs:
             x, held_out = np.split(x, [int(len(x) * (1 - split))])
             kwargs["validation_data"] = (held_out,)
@@ -80,7 +81,10 @@ class BlockTrainer(keras.Model):
         feed = _Feed(
             self, x, kwargs.pop("sample_weight", None), batch_size, kwargs.pop("shuffle", True)
         )
-        steps = kwargs.pop("steps_per_epoch", None) or feed.batches_per_pass
+        steps = kwargs.pop("steps_per_epoch", None)
+        steps = (
+            feed.batches_per_pass if steps is None else checks.integer("steps_per_epoch", steps, 1)
+        )
         per_call = self.steps_per_execution
         if self._automatic and not _wants_every_batch(kwargs.get("callbacks")):
             per_call = min(UPDATES_PER_BLOCK, steps)
@@ -139,8 +143,11 @@ class _Feed:
         # Only a short last batch, or weights of the user's own, make batches carry weights.
         self.weights = None
         if sample_weight is not None or self.size % batch_size:
-            weights = np.ones(self.size) if sample_weight is None else sample_weight
-            # One row more, of weight 0: the padding of a short batch points at it.
+            weights = np.ones(self.size) if sample_weight is None else np.asarray(sample_weight)
+            if weights.shape != (self.size,):
+                raise ValueError(f"sample_weight must be [{self.size}]; received {weights.shape}.")
+            # One more, of weight 0: the padding of a short batch points at it, and in `x`, where
+            # XLA keeps positions within bounds, at the last image.
             self.weights = tf.constant(np.append(weights, 0), tf.float32)
         self.records, self.pass_key = [], None
 
@@ -204,7 +211,7 @@ def _run_block(model, x, weights, rows, count):
             batch = (batch, None, tf.gather(weights, rows[i]))
         logs = model.train_step(batch)
         # Written an update late: XLA would else fuse the sums over the batch into the writing,
-        # and add them up once for every number in the row, in plain loops (150 of 390 µs).
+        # and add them up anew for every number in the row, in plain loops.
         row = [*(logs[name] for name in names), tf.identity(model.metrics[0].count.value)]
         return i + 1, write(records, tf.maximum(i - 1, 0), last_row), row
 
