@@ -230,3 +230,20 @@ def test_bad_arguments_of_fit_are_named(images, arguments, error):
     (name,) = arguments
     with pytest.raises(error, match=name):
         fitted(images, **arguments)
+
+
+def test_fitting_with_averaging_ends_with_the_running_average(images):
+    seen = []
+    record = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: seen.append(vae.get_weights())
+    )
+    vae = VAE(latent_dim=3, hidden_units=6)
+    vae.compile(keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.9), steps_per_execution=1)
+    vae.fit(images, batch_size=16, epochs=3, callbacks=[record], verbose=0)
+    expected = seen[0]
+    for weights_then in seen[1:]:
+        pairs = zip(expected, weights_then, strict=True)
+        expected = [0.9 * average + 0.1 * weight for average, weight in pairs]
+    assert len(seen) == 12
+    for found, average in zip(vae.get_weights(), expected, strict=True):
+        np.testing.assert_allclose(found, average, rtol=1e-4, atol=1e-6)
