@@ -5,3 +5,8 @@ import tempfile
 
 os.environ["VAE_TF_FIGURES"] = tempfile.mkdtemp(prefix="vae_tf_figures_")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def pytest_make_parametrize_id(val, argname):
+    """Names bytes by their length: what is in them may differ between two collections."""
+    return f"{argname}-{len(val)}-bytes" if isinstance(val, bytes) else None

