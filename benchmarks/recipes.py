@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import vae_tf
+from vae_tf import files
 
 VARIANTS = {
     "writeup": [
@@ -49,7 +50,8 @@ def main():
                 row = {"change": change, "seed": seed, "seconds": seconds, **summary}
                 rows[name].append({"data": digits.name} | row)
                 print(name, change, seed, f"{seconds} s", found.estimates["elbo"], flush=True)
-                file.write_text(json.dumps(rows, indent=1) + "\n")
+                with files.whole(file) as temporary:
+                    temporary.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

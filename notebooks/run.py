@@ -2,6 +2,7 @@
 
     python notebooks/run.py            # all of them; their figures go to figures/
     python notebooks/run.py 03 05      # those whose names begin so
+    python notebooks/run.py --jobs 1   # one at a time, not two: half the memory
     python notebooks/run.py --store    # and keeps what they printed and drew: `make notebooks`
 
 Stored notebooks keep outputs and counts, which `pytest --nbval` compares, and nothing that differs
@@ -13,8 +14,10 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 import tomllib
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import nbformat
@@ -37,19 +40,39 @@ def setup_source():
     )
 
 
-def run(path):
+class Progress:
+    """A line for every notebook that is done; on a terminal, one more for those that run."""
+
+    def __init__(self):
+        self.running, self.lock = {}, threading.Lock()
+        self.live = sys.stdout.isatty()
+
+    def show(self, name, cells, seconds, finished):
+        """Says that `cells`, as (done, in all), of a notebook have run."""
+        with self.lock:
+            self.running[name] = cells
+            if finished:
+                del self.running[name]
+                line = f"{name:20} {cells[1]:2} cells {seconds:6.1f} s"
+                print(f"\r{line:80}" if self.live else line, flush=True)
+            if self.live and self.running:
+                bars = [
+                    f"{name} {'█' * done}{'·' * (count - done)}"
+                    for name, (done, count) in self.running.items()
+                ]
+                print("\r" + "  ".join(bars).ljust(80), end="", flush=True)
+
+
+def run(path, progress):
     """Executes a notebook, showing its progress; returns it with its outputs."""
     notebook = nbformat.read(path, as_version=4)
     count = sum(cell.cell_type == "code" for cell in notebook.cells)
-    start, done, live = time.perf_counter(), 0, sys.stdout.isatty()
+    start, done = time.perf_counter(), 0
 
     def show(cell, **_):
         nonlocal done
         done += cell.cell_type == "code"
-        if live or done == count:
-            bar = "█" * done + "·" * (count - done)
-            seconds = time.perf_counter() - start
-            print(f"\r{path.stem:20} {bar} {seconds:5.1f} s", end="", flush=True)
+        progress.show(path.stem, (done, count), time.perf_counter() - start, finished=False)
 
     client = NotebookClient(
         notebook,
@@ -59,7 +82,7 @@ def run(path):
         on_cell_complete=show,
     )
     client.execute(stderr=subprocess.DEVNULL)  # TensorFlow greets there; errors are raised here
-    print()
+    progress.show(path.stem, (count, count), time.perf_counter() - start, finished=True)
     return notebook
 
 
@@ -76,15 +99,17 @@ def store(notebook, path):
             if "data" in output:  # a figure's address in memory
                 text = output.data.get("text/plain", "")
                 output.data["text/plain"] = re.sub(r" at 0x[0-9a-f]+", "", text)
-    temporary = path.with_suffix(".tmp")
-    nbformat.write(notebook, temporary)
-    os.replace(temporary, path)
+    from vae_tf import files  # only here: it brings TensorFlow, which takes seconds
+
+    with files.whole(path) as temporary:
+        nbformat.write(notebook, temporary)
 
 
 def main():
     """Runs what the command line asks for."""
     parser = argparse.ArgumentParser(description="Run the notebooks.")
     parser.add_argument("names", nargs="*", help="how the names of those to run begin; all if none")
+    parser.add_argument("--jobs", type=int, default=2, help="how many run at once; 2 if not given")
     parser.add_argument("--store", action="store_true", help="keep the outputs in the notebooks")
     arguments = parser.parse_args()
     paths = sorted(HERE.glob("[0-9]*.ipynb"))
@@ -93,10 +118,21 @@ def main():
     if not paths:
         raise SystemExit(f"no notebook begins with {' or '.join(arguments.names)}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    for path in paths:
-        notebook = run(path)
+    progress = Progress()
+
+    def run_and_store(path):
+        notebook = run(path, progress)
         if arguments.store:
             store(notebook, path)
+
+    with ThreadPoolExecutor(max(1, arguments.jobs)) as pool:
+        pending = [pool.submit(run_and_store, path) for path in paths]
+        try:
+            for future in as_completed(pending):
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # one that runs already ends by itself
+            raise
 
 
 if __name__ == "__main__":

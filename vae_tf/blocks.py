@@ -9,6 +9,8 @@ What cannot run that way takes Keras's own path, without being told to: `tf.data
 `tf.distribute` strategy, class weights, `run_eagerly=True`, `jit_compile=False`.
 """
 
+import math
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -19,14 +21,35 @@ from .programs import shared
 UPDATES_PER_BLOCK = 100  # at most, in one program: 20 ms of work, long beside the cost of a call
 
 
+class DivergenceError(ArithmeticError):
+    """Training went wrong: the loss of an update is not finite, or far too large.
+
+    Attributes:
+        update: that update's number, as the optimizer counts them, from 1.
+        loss: its loss, before the update.
+        vae: from `train`: the model after update − 2 updates, the last whose loss was fine.
+    """
+
+    vae = None
+
+    def __init__(self, update, loss, largest):
+        allowed = "finite" if largest == math.inf else f"below {largest:,.0f}"
+        super().__init__(
+            f"training diverged: the loss of update {update:,} is {loss:g}, and has to be "
+            f"{allowed}. Choose a smaller learning rate."
+        )
+        self.update, self.loss = update, loss
+
+
 class BlockTrainer(keras.Model):
     """A Keras model that trains on arrays in compiled blocks.
 
     A subclass gives `seed`, an int, and a `train_step(data)` that takes `x` or
-    `(x, None, sample_weight)`, updates `keras.metrics.Mean` metrics and returns their results, and
-    draws its noise from the seed and `optimizer.iterations` alone.
+    `(x, None, sample_weight)`, updates `keras.metrics.Mean` metrics, one of them `loss`, and
+    returns their results, and draws its noise from the seed and `optimizer.iterations` alone.
     """
 
+    largest_loss = math.inf  # `fit` on arrays raises `DivergenceError` where a loss is not below it
     _feed = None
 
     def compile(self, optimizer="adam", *, steps_per_execution="auto", jit_compile=True, **kwargs):
@@ -64,11 +87,15 @@ class BlockTrainer(keras.Model):
 
         Every pass over an array is in an order of its own, which depends on the model's seed and
         the number of updates before it, and on nothing else. With `steps_per_epoch`, an epoch is
-        that many updates, over as many passes as they take.
+        that many updates; passes then go on from epoch to epoch, and from one `fit` to the next.
 
         Returns:
             Keras's `History`. For arrays its `updates` holds what `train_step` returned at every
             single update: a dict of arrays [updates].
+
+        Raises:
+            DivergenceError: if an update's loss on arrays is not below `largest_loss`, infinity
+                unless it is set; not where the callback `TerminateOnNaN` is to stop instead.
         """
         self.train_function = None
         if not self._trains_in_blocks(x) or kwargs.get("class_weight") is not None:
@@ -82,13 +109,17 @@ class BlockTrainer(keras.Model):
             self, x, kwargs.pop("sample_weight", None), batch_size, kwargs.pop("shuffle", True)
         )
         steps = kwargs.pop("steps_per_epoch", None)
-        steps = (
-            feed.batches_per_pass if steps is None else checks.integer("steps_per_epoch", steps, 1)
-        )
+        if endless := steps is not None:
+            checks.integer("steps_per_epoch", steps, 1)
+        else:
+            steps = feed.batches_per_pass
+        callbacks = _listed(kwargs.get("callbacks"))
+        if any(isinstance(callback, keras.callbacks.TerminateOnNaN) for callback in callbacks):
+            feed.largest_loss = None
         per_call = self.steps_per_execution
-        if self._automatic and not _wants_every_batch(kwargs.get("callbacks")):
+        if self._automatic and not _wants_every_batch(callbacks):
             per_call = min(UPDATES_PER_BLOCK, steps)
-        feed.begin(steps, per_call)
+        feed.begin(steps, per_call, endless)
         self._feed, self.steps_per_execution, kept = feed, per_call, self.steps_per_execution
         try:
             # Keras counts single updates; the dataset says where in the epoch each block begins.
@@ -100,6 +131,10 @@ class BlockTrainer(keras.Model):
             self._feed, self.steps_per_execution, self.train_function = None, kept, None
         history.updates = feed.updates()
         return history
+
+    def updates_so_far(self):
+        """Returns the logs of every update that the running `fit` has made: as its `updates`."""
+        return self._feed.updates()
 
     def make_train_function(self, force=False):
         """Lets `fit` call a compiled block where it would call a compiled `train_step`."""
@@ -120,16 +155,20 @@ class BlockTrainer(keras.Model):
 
 def _wants_every_batch(callbacks):
     """Tells whether a callback of the user's own listens to single batches."""
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        callbacks = callbacks.callbacks
     base = keras.callbacks.Callback
     hooks = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
     return any(
         getattr(type(callback), hook) is not getattr(base, hook)
-        for callback in (callbacks if isinstance(callbacks, list | tuple) else [callbacks])
+        for callback in callbacks
         if isinstance(callback, base) and not callback.__module__.startswith("keras.")
         for hook in hooks
     )
+
+
+def _listed(callbacks):
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks = callbacks.callbacks
+    return callbacks if isinstance(callbacks, list | tuple) else [callbacks]
 
 
 class _Feed:
@@ -150,10 +189,18 @@ class _Feed:
             # XLA keeps positions within bounds, at the last image.
             self.weights = tf.constant(np.append(weights, 0), tf.float32)
         self.records, self.pass_key = [], None
+        self.largest_loss = model.largest_loss
 
-    def begin(self, steps, per_call):
-        """Sets the number of updates in an epoch, and in a call of `train_block`."""
-        self.steps, self.per_call = steps, per_call
+    def begin(self, steps, per_call, endless):
+        """Sets how updates are counted.
+
+        Args:
+            steps: updates in an epoch.
+            per_call: updates in a call of `train_block`.
+            endless: whether passes go on over epochs, counted from the optimizer's first update.
+                Else each epoch begins one.
+        """
+        self.steps, self.per_call, self.endless = steps, per_call, endless
 
     def train_block(self, starts):
         """Makes the next block's updates; returns the epoch's logs up to and including them."""
@@ -171,12 +218,20 @@ class _Feed:
                 self.model, self.x, self.weights, tf.constant(rows), tf.constant(count)
             )
             self.records.append({name: values[:count] for name, values in records.items()})
+            self._check(np.asarray(self.records[-1]["loss"]), self.epoch_start + first + 1)
         return logs
+
+    def _check(self, losses, first):
+        """Raises `DivergenceError` where a loss, of update `first` and on, is not small enough."""
+        if self.largest_loss is not None and not (fine := losses < self.largest_loss).all():
+            bad = int(np.argmin(fine))
+            raise DivergenceError(first + bad, float(losses[bad]), self.largest_loss)
 
     def _batch(self, step):
         """Returns the positions in `x` of the digits of the epoch's update `step`: [batch_size]."""
-        number, batch = divmod(step, self.batches_per_pass)
-        key = (self.model.seed, self.epoch_start + number * self.batches_per_pass)
+        since = 0 if self.endless else self.epoch_start
+        number, batch = divmod(self.epoch_start + step - since, self.batches_per_pass)
+        key = (self.model.seed, since + number * self.batches_per_pass)
         if self.pass_key != key:
             order = np.full(self.batches_per_pass * self.batch_size, self.size, np.int32)
             rng = np.random.default_rng(key)

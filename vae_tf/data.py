@@ -15,14 +15,13 @@ The sample's digits are all in MNIST's training set, so pretrained weights have 
 
 import functools
 import os
-import uuid
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from . import providers
+from . import files, providers
 
 # SHA-256 of what the cache holds: 14x14 images, one bit a pixel, then labels, in the splits' order.
 CACHED = "a0bef22dd4551fc24e4d457622487b606886b2c96d1b777f8bb0a9cc35837c23"
@@ -35,7 +34,7 @@ class Split:
     """Binary digits with their classes, in content order.
 
     Raises:
-        ValueError: on other shapes, types or values.
+        TypeError, ValueError: on other shapes, types or values.
     """
 
     images: np.ndarray  # uint8 [N, 14, 14], values 0 or 1
@@ -43,15 +42,20 @@ class Split:
 
     def __post_init__(self):
         images, labels = self.images, self.labels
+        if not isinstance(images, np.ndarray) or not isinstance(labels, np.ndarray):
+            found = f"{type(images).__name__} and {type(labels).__name__}"
+            raise TypeError(f"a split needs two NumPy arrays; received {found}.")
         if images.dtype != np.uint8 or images.shape[1:] != (14, 14):
             raise ValueError(
                 f"a split needs uint8 images [N, 14, 14]; received {images.dtype} "
                 f"{list(images.shape)}. Use binarize on 28x28 digits."
             )
-        if labels.shape != images.shape[:1] or not np.isin(labels, range(10)).all():
+        integers = labels.dtype.kind in "ui"
+        if labels.shape != images.shape[:1] or not (integers and np.isin(labels, range(10)).all()):
             raise ValueError(
-                f"a split of {len(images):,} images needs as many labels of 0 to 9; "
-                f"received {list(labels.shape)} with values {np.unique(labels)[:12].tolist()}."
+                f"a split of {len(images):,} images needs as many ints of 0 to 9 for labels; "
+                f"received {labels.dtype} {list(labels.shape)} with values "
+                f"{np.unique(labels)[:12].tolist()}."
             )
         if images.max(initial=0) > 1:
             raise ValueError(
@@ -229,14 +233,9 @@ def _write_cache(images, labels):
     try:
         file = _cache_file()
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex}.tmp")
-        try:
-            with temporary.open("xb") as stream:
-                digits = np.concatenate([np.packbits(images), labels])
-                np.savez(stream, version=CACHE_FORMAT, digits=digits)
-            os.replace(temporary, file)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with files.whole(file) as temporary:
+            digits = np.concatenate([np.packbits(images), labels])
+            np.savez(temporary, version=CACHE_FORMAT, digits=digits)
     except Exception as error:
         warnings.warn(f"MNIST is not cached: {_phrase(error)}.", stacklevel=5)
 

@@ -17,12 +17,12 @@ import hashlib
 import json
 import os
 import re
-import uuid
 from pathlib import Path
 
 import numpy as np
 import tensorflow_probability as tfp
 
+from . import files
 from .data import Digits
 from .model import SMALLEST_SCALE, VAE
 
@@ -46,7 +46,7 @@ def export_explorer(vae, digits, path):
 
     Raises:
         TypeError: if `vae` is not a `VAE`, `digits` not `Digits` or `path` not a path.
-        ValueError: if a weight is not finite, or the images do not fit the model.
+        ValueError: if a weight is beyond ±1e10 or NaN, or the images do not fit the model.
         OSError: if `path` is a folder, or in a folder that does not exist or cannot be written.
     """
     path = _checked_path(path)
@@ -56,10 +56,13 @@ def export_explorer(vae, digits, path):
         raise TypeError(
             f"digits must be what vae_tf.load_mnist returns; received {type(digits).__name__}."
         )
+    vae.check_weights()
     images = vae.checked_images(digits.validation.images[:MAP_DIGITS])  # [N, height, width]
     labels = digits.validation.labels[:MAP_DIGITS]  # [N]
     stored = {"source": digits.name, **_model(vae), **_digits(images, labels), **_map(vae, images)}
-    _write_whole(path, _page(TEMPLATE.read_text(encoding="utf-8"), stored))
+    page = _page(TEMPLATE.read_text(encoding="utf-8"), stored)
+    with files.whole(path) as temporary:
+        temporary.write_text(page, encoding="utf-8", newline="\n")
     return path
 
 
@@ -78,8 +81,6 @@ def _model(vae):
     """Returns sizes and weights; kernels [inputs, outputs] row by row, each before its biases."""
     layers = vae.encoder.get_weights() + vae.decoder.get_weights()
     weights = np.concatenate([array.ravel() for array in layers]).astype("<f4")
-    if not np.isfinite(weights).all():
-        raise ValueError("vae has weights that are NaN or infinite. Train it again.")
     return {
         "imageShape": list(vae.image_shape),
         "latentDim": vae.latent_dim,
@@ -137,12 +138,3 @@ def _hash(text):
 
 def _base64(data):
     return base64.b64encode(data).decode("ascii")
-
-
-def _write_whole(path, text):
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

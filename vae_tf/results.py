@@ -4,17 +4,14 @@ What comes from all of MNIST goes into `figures/`, what comes from the 5,000-dig
 `figures/sample/`, so that a try never overwrites what is published.
 """
 
-import contextlib
 import json
+import numbers
 import os
 from pathlib import Path
 
 import numpy as np
 
-try:
-    import fcntl
-except ImportError:  # Windows: run the notebooks one after the other there
-    fcntl = None
+from . import files
 
 
 def output_directory(digits):
@@ -43,33 +40,32 @@ def record(directory, name, digits, values, **provenance):
         **provenance: seed, counts of digits, draws and updates, and the like.
 
     Raises:
-        ValueError: if a number is not finite. Nothing is written then.
+        TypeError, ValueError: if a number is not finite, or an argument of the wrong kind. Nothing
+            is written then.
+        FileNotFoundError: if there is no such directory.
     """
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"name must be a text; received {name!r}.")
+    if not isinstance(getattr(digits, "name", None), str):
+        raise TypeError(
+            f"digits must be what vae_tf.load_mnist returns; received {type(digits).__name__}."
+        )
+    if not isinstance(values, dict):
+        raise TypeError(f"values must be a dict of numbers; received {type(values).__name__}.")
+    if not Path(directory).is_dir():
+        raise FileNotFoundError(f"{directory} is not a folder; use output_directory, or make it.")
     entry = _plain({"data": digits.name, **provenance, **values}, name)
-    with _locked(directory):
+    with files.locked(Path(directory, ".results.lock")):  # nobody writes between
         results = read(directory)
         results[name] = entry
-        temporary = Path(directory, f"results.json.{os.getpid()}.tmp")
-        try:
+        with files.whole(Path(directory, "results.json")) as temporary:
             temporary.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
-            os.replace(temporary, Path(directory, "results.json"))
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def read(directory):
     """Returns what `results.json` holds: a dict by experiment, empty where there is no file."""
     file = Path(directory, "results.json")
     return json.loads(file.read_text()) if file.exists() else {}
-
-
-@contextlib.contextmanager
-def _locked(directory):
-    """Keeps others from writing between our reading and writing."""
-    with Path(directory, ".results.lock").open("w") as lock:
-        if fcntl:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _plain(value, name):
@@ -82,6 +78,8 @@ def _plain(value, name):
         return value
     if isinstance(value, np.integer):
         return int(value)
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number; received {value!r}.")
     if not np.isfinite(value):
         raise ValueError(f"{name} must be finite to be recorded; received {value}.")
     return float(f"{value:.6g}")

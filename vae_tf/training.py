@@ -4,16 +4,25 @@ A recipe is everything about training that is neither the digits nor the seed. U
 `VAE.fit`; this module adds the schedule, the evaluations in between and the history.
 """
 
-import csv
+import collections
+import contextlib
 import dataclasses
+import hashlib
+import math
+import time
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from . import checks
-from .model import VAE
+from . import checks, runs
+from .blocks import DivergenceError
+from .data import Digits
+from .model import LARGEST_BETA, VAE
 from .programs import shared
+
+SAVE_EVERY = 1.0  # seconds at least between two savings of a run; results do not depend on it
+DIVERGED = 10.0  # a loss so many times as high as a coin toss for every pixel would cost
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +36,9 @@ class Recipe:
         warmup: share of the updates that it takes to get there.
         digits_per_class: training digits of each class; None takes them all.
         num_samples: draws of z per digit in each update.
+        beta: weight of the KL term in the loss; only with 1 is the loss −ELBO.
+        kl_warmup: share of the updates over which that weight rises from 0 to beta.
+        latent_dim, hidden_units: the model's size, as in `VAE`.
         averaging: decay of the running average of weights that training ends with; None for none.
         evaluate_every: updates between evaluations for the history.
 
@@ -40,14 +52,21 @@ class Recipe:
     warmup: float = 0.05
     digits_per_class: int | None = None
     num_samples: int = 1
+    beta: float = 1.0
+    kl_warmup: float = 0.0
+    latent_dim: int = 8
+    hidden_units: int = 128
     averaging: float | None = None
     evaluate_every: int = 100
 
     def __post_init__(self):
-        for name in ("updates", "batch_size", "num_samples", "evaluate_every"):
+        sizes = ("latent_dim", "hidden_units")
+        for name in ("updates", "batch_size", "num_samples", "evaluate_every", *sizes):
             checks.integer(name, getattr(self, name), 1)
-        checks.number("learning_rate", self.learning_rate, 0)
-        checks.number("warmup", self.warmup, 0, 1)
+        checks.positive("learning_rate", self.learning_rate)
+        checks.number("beta", self.beta, 0, LARGEST_BETA)
+        for name in ("warmup", "kl_warmup"):
+            checks.number(name, getattr(self, name), 0, 1)
         if self.digits_per_class is not None:
             checks.integer("digits_per_class", self.digits_per_class, 1)
         if self.averaging is not None:
@@ -78,42 +97,7 @@ class Recipe:
         return keras.optimizers.Adam(schedule, **average)
 
 
-@dataclasses.dataclass(frozen=True)
-class History:
-    """What happened in training: both terms of the ELBO, in nats per digit.
-
-    Attributes:
-        log_likelihood, kl: of each update's own batch, before the update: [updates].
-        evaluated: the numbers of the updates after which whole sets were evaluated: [E].
-        training, validation: both terms on training digits and on validation digits, equally many
-            and with the same noise: dicts of `log_likelihood` and `kl`, each [E].
-    """
-
-    log_likelihood: np.ndarray
-    kl: np.ndarray
-    evaluated: np.ndarray
-    training: dict
-    validation: dict
-
-    @property
-    def updates(self):
-        """The updates' numbers, from 1: [updates]."""
-        return np.arange(1, len(self.kl) + 1)
-
-    def to_csv(self, path):
-        """Writes a row per update; evaluations stand in the rows of their updates."""
-        sets = {"training": self.training, "validation": self.validation}
-        columns = [f"{name}_{term}" for name, terms in sets.items() for term in terms]
-        rows = zip(*(values for terms in sets.values() for values in terms.values()), strict=True)
-        evaluations = dict(zip(self.evaluated.tolist(), rows, strict=True))
-        with open(path, "w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["update", "log_likelihood", "kl", *columns])
-            for update, *terms in zip(self.updates, self.log_likelihood, self.kl, strict=True):
-                writer.writerow([update, *terms, *evaluations.get(int(update), ())])
-
-
-def train(digits, recipe=None, seed=0, verbose="auto"):
+def train(digits, recipe=None, seed=0, verbose="auto", directory=None):
     """Trains a new VAE.
 
     Args:
@@ -122,14 +106,32 @@ def train(digits, recipe=None, seed=0, verbose="auto"):
         seed: of weights, noise and order of the digits. The same seed on the same kind of machine
             gives the same weights, to the last bit.
         verbose: as in `keras.Model.fit`; 0 is silent.
+        directory: a folder for this run alone, made if there is none. Once a second at most it
+            takes what the run needs to go on: stopped at any moment, and called again with the
+            same arguments, `train` goes on, and ends with the same bits as if it had not been
+            stopped. Finished, it holds `model.keras` and `history.csv` too, and calling again
+            returns what was trained at once. See `vae_tf.runs`.
 
     Returns:
-        `(vae, history)`: a compiled `VAE` and a `History`.
+        `(vae, history)`: a compiled `VAE` and a `runs.History`.
 
     Raises:
-        ValueError: if there are fewer digits than one batch takes.
+        TypeError: if an argument is of the wrong kind.
+        ValueError: if there are fewer digits than one batch takes, or if the directory holds
+            another run (recipe, seed or digits), or is damaged; nothing is changed then.
+        OSError: if the directory cannot be written to, or another process is training in it.
+        DivergenceError: if a loss is not finite, or above ten times the cost of a coin toss for
+            every pixel, as too high a learning rate makes it. The error names the update; its
+            `vae` holds the last good weights, and so does the directory's `last_good.keras`.
     """
-    recipe = recipe or Recipe.writeup()
+    recipe = Recipe.writeup() if recipe is None else recipe
+    if not isinstance(recipe, Recipe):
+        found = recipe if isinstance(recipe, str) else type(recipe).__name__
+        raise TypeError(f"recipe must be a Recipe, such as Recipe.writeup(); received {found!r}.")
+    if not isinstance(digits, Digits):
+        raise TypeError(
+            f"digits must be what vae_tf.load_mnist returns; received {type(digits).__name__}."
+        )
     split = digits.train
     if recipe.digits_per_class is not None:
         split = split.balanced(recipe.digits_per_class)
@@ -138,38 +140,117 @@ def train(digits, recipe=None, seed=0, verbose="auto"):
             f"a batch takes {recipe.batch_size} digits; received {len(split)} training digits. "
             "Choose a smaller batch_size."
         )
-    vae = VAE(image_shape=split.images.shape[1:], num_samples=recipe.num_samples, seed=seed)
-    vae.compile(recipe.optimizer(), steps_per_execution=min(recipe.evaluate_every, recipe.updates))
-    evaluations = _Evaluations(split.images, digits.validation.images, recipe.updates)
-    fitted = vae.fit(
-        split.images,
-        batch_size=recipe.batch_size,
-        steps_per_epoch=recipe.updates,
-        callbacks=[evaluations],
-        verbose=verbose,
+    vae = VAE(
+        recipe.latent_dim,
+        recipe.hidden_units,
+        split.images.shape[1:],
+        recipe.beta,
+        round(recipe.kl_warmup * recipe.updates),
+        recipe.num_samples,
+        seed,
     )
-    terms = fitted.updates
-    return vae, History(terms["log_likelihood"], terms["kl"], *evaluations.results())
+    vae.compile(recipe.optimizer(), steps_per_execution=min(recipe.evaluate_every, recipe.updates))
+    sets = split.images, digits.validation.images
+    with contextlib.ExitStack() as stack:
+        folder = None
+        if directory is not None:
+            folder = stack.enter_context(runs.opened(directory, _identity(recipe, seed, sets)))
+        return vae, _follow(recipe, vae, sets, folder, verbose)
 
 
-class _Evaluations(keras.callbacks.Callback):
-    """Evaluates both sets after every block of updates."""
+def _identity(recipe, seed, sets):
+    """Returns what the course of a training run depends on, as names and plain values."""
+    hashes = [hashlib.sha256(np.ascontiguousarray(images)).hexdigest() for images in sets]
+    names = ("SHA-256 of training digits", "SHA-256 of validation digits")
+    return {**dataclasses.asdict(recipe), "seed": seed, **dict(zip(names, hashes, strict=True))}
 
-    def __init__(self, training, validation, updates):
+
+def _follow(recipe, vae, sets, folder, verbose):
+    """Trains a new model to the recipe's end, from where the folder's run is; returns its history.
+
+    Args:
+        sets: training and validation images.
+        folder: a `runs.Folder`, or None.
+    """
+    states = collections.deque([runs.state(vae, runs.NOTHING)], maxlen=2)
+    if folder:
+        if (stored := folder.read()) is None:
+            folder.write(states[-1])
+        else:
+            states.append(stored)
+            runs.restore(vae, stored)
+    columns = {name: states[-1][name] for name in runs.NOTHING}
+    if (left := recipe.updates - len(columns["kl"])) > 0:
+        if folder and verbose:
+            print(f"{folder.directory}: {len(columns['kl']):,} updates made, {left:,} to make")
+        course = _Course(sets, recipe.updates, states, folder)
+        fit = {"x": sets[0], "batch_size": recipe.batch_size}
+        vae.largest_loss = DIVERGED * max(1.0, vae.beta) * math.prod(vae.image_shape) * math.log(2)
+        try:
+            vae.fit(**fit, steps_per_epoch=left, callbacks=[course], verbose=verbose)
+        except DivergenceError as error:
+            # A loss tells of the weights that the update before it left: those are bad as well.
+            good = max(error.update - 2, 0)
+            state = next(state for state in reversed(states) if len(state["kl"]) <= good)
+            runs.restore(vae, state)
+            if left := good - len(state["kl"]):  # the same updates again, to the same bits
+                vae.fit(**fit, steps_per_epoch=left, verbose=0)
+            elif good:  # as `fit` ends: with averaging, where there is any
+                vae.optimizer.finalize_variable_values(vae.trainable_weights)
+            error.vae = vae
+            if folder:
+                folder.keep(vae)
+            raise
+        finally:
+            vae.largest_loss = math.inf
+        columns = course.columns
+        if folder:
+            folder.write(runs.state(vae, columns))
+    history = runs.History.of(columns)
+    if folder:
+        folder.finish(vae, history)
+    return history
+
+
+class _Course(keras.callbacks.Callback):
+    """Evaluates both sets after every block of updates, and now and then keeps the run's state."""
+
+    def __init__(self, sets, updates, states, folder):
         super().__init__()
-        size = min(len(training), len(validation))  # so that the two curves can be compared
-        self.sets = [tf.constant(training[:size]), tf.constant(validation[:size])]
-        self.updates, self.rows = updates, []
+        size = min(map(len, sets))  # so that the two curves can be compared
+        self.sets = [tf.constant(images[:size]) for images in sets]
+        self.updates, self.states, self.folder = updates, states, folder
+        self.before, self.rows, self.saved = states[-1], [], time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
-        terms = [_mean_terms(self.model, images) for images in self.sets]
-        self.rows.append((min(batch + 1, self.updates), terms))
+        update = min(len(self.before["kl"]) + batch + 1, self.updates)
+        self.rows.append((update, [_mean_terms(self.model, images) for images in self.sets]))
+        if update == self.updates:
+            self._check_the_end(*self.rows[-1][1][0])
+        # The last update's state is not for here: with averaging, `fit` has yet to end with it.
+        elif time.monotonic() - self.saved >= SAVE_EVERY:
+            self.states.append(runs.state(self.model, self._columns()))
+            if self.folder:
+                self.folder.write(self.states[-1])
+            self.saved = time.monotonic()
 
-    def results(self):
+    def _check_the_end(self, log_likelihood, kl):
+        """Raises `DivergenceError` if the last update left bad weights: no other would tell."""
+        loss = float(self.model.beta * kl - log_likelihood)
+        if not loss < self.model.largest_loss:
+            raise DivergenceError(self.updates + 1, loss, self.model.largest_loss)
+
+    def on_train_end(self, logs=None):
+        self.columns = self._columns()
+
+    def _columns(self):
+        """Returns the history so far, of the updates before this `fit` too: a dict of arrays."""
+        made = self.model.updates_so_far()
         evaluated = np.array([update for update, _ in self.rows])
-        terms = np.array([terms for _, terms in self.rows])  # [E, set, term]
-        names = ("log_likelihood", "kl")
-        return evaluated, *(dict(zip(names, terms[:, i].T, strict=True)) for i in range(2))
+        terms = np.array([terms for _, terms in self.rows]).reshape(-1, 4)  # [E, set and term]
+        new = (made["log_likelihood"], made["kl"], evaluated, *terms.T)
+        pairs = zip(runs.NOTHING, new, strict=True)
+        return {name: np.concatenate([self.before[name], values]) for name, values in pairs}
 
 
 @shared
