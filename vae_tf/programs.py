@@ -45,7 +45,6 @@ def shared(function=None, *, trains=False):
 def _compile(function, twin):
     own = _weights(twin)
 
-    @tf.function(jit_compile=True, autograph=False)
     def program(values, *tensors):
         mapping = [
             (mine, tf.convert_to_tensor(value)) for mine, value in zip(own, values, strict=True)
@@ -53,13 +52,12 @@ def _compile(function, twin):
         with keras.StatelessScope(state_mapping=mapping):
             return function(twin, *tensors)
 
-    return program
+    return _compiled(program)
 
 
 def _compile_training(function, twin):
     own = [variable.value for variable in _state(twin)]
 
-    @tf.function(jit_compile=True, autograph=False)
     def program(variables, *tensors):
         for mine, theirs in zip(own, variables, strict=True):
             mine.assign(theirs)
@@ -68,7 +66,13 @@ def _compile_training(function, twin):
             theirs.assign(mine)
         return result
 
-    return program
+    return _compiled(program)
+
+
+def _compiled(program):
+    # TensorFlow counts tracings by place in the source, and after five warns that one function was
+    # traced too often. These are many, each traced once a shape: a partial has a count of its own.
+    return tf.function(functools.partial(program), jit_compile=True, autograph=False)
 
 
 def _weights(model):
@@ -84,7 +88,9 @@ def _state(model):
 
 def _configuration(model, with_optimizer):
     """Returns, as text, what a program depends on besides the values of variables."""
-    config = {**model.get_config(), "name": None, "seed": None}  # the seed is a variable
+    config = {**model.get_config(), "name": None}
+    for name in ("seed", "beta", "kl_warmup"):
+        config.pop(name, None)  # these are variables
     trainable = [layer.trainable for layer in model.layers]
     optimizer = keras.saving.serialize_keras_object(model.optimizer) if with_optimizer else None
     if optimizer:
