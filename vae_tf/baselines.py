@@ -75,22 +75,29 @@ class BernoulliMixture:
             [_expectation(chunk.astype(float), *parameters)[0] for chunk in _chunks(pixels)]
         )
 
-    def sample(self, num_images, seed=0):
-        """Returns images drawn from the model: uint8 [num_images, height, width].
+    def sample(self, num_images, seed=0, mean=False):
+        """Returns images drawn from the model: a component, then its pixels.
 
         Args:
             num_images: how many, an int >= 1.
             seed: an int in [0, 2³¹).
+            mean: True gives the means of the same components instead of draws from them.
+
+        Returns:
+            [num_images, height, width]: draws, uint8 0 or 1, or means, float32 in [0, 1].
         """
-        num_images = checks.integer("num_images", num_images, 1)
+        num_images = checks.integer("num_images", num_images, 1, checks.MOST_IMAGES)
         rng = np.random.default_rng(checks.integer("seed", seed, 0))
         components = rng.choice(len(self.weights), num_images, p=self.weights / self.weights.sum())
+        if mean:
+            return self.means[components].astype(np.float32)
         uniform = rng.random((num_images, *self.means.shape[1:]), dtype=np.float32)
         return (uniform < self.means[components]).astype(np.uint8)
 
 
 def uniform(image_shape=(14, 14)):
     """Returns the model under which all images are equally likely: log p(x) = −pixels · log 2."""
+    image_shape = checks.image_shape("image_shape", image_shape)
     return BernoulliMixture(np.ones(1), np.full((1, *image_shape), 0.5))
 
 
@@ -130,8 +137,7 @@ def fit_mixture(
     """
     pixels = _checked_pixels(images)
     count = checks.integer("num_components", num_components, 1, len(pixels))
-    if checks.number("smoothing", smoothing, 0) == 0:
-        raise ValueError("smoothing must be > 0; received 0.")
+    checks.positive("smoothing", smoothing)
     rng = np.random.default_rng(checks.integer("seed", seed, 0))
     checks.integer("max_iterations", max_iterations, 1)
     checks.number("tolerance", tolerance, 0)
@@ -186,10 +192,5 @@ def _chunks(pixels):
 
 def _checked_pixels(images, image_shape=None):
     """Returns images as rows of pixels, [N, D], if they are binary and of the shape."""
-    images = np.asarray(images)
-    if images.ndim != 3 or not images.size or images.shape[1:] != (image_shape or images.shape[1:]):
-        wanted = ", ".join(map(str, image_shape or ("height", "width")))
-        raise ValueError(f"images must be [N, {wanted}], N >= 1; received {images.shape}.")
-    if not np.isin(images, (0, 1)).all():
-        raise ValueError("images must hold only 0 and 1. Binarize them first.")
+    images = checks.binary_images("images", images, image_shape)
     return images.reshape(len(images), -1)
