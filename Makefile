@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test notebooks benchmark pretrained clean
+.PHONY: help figures test test-faults test-colab test-oldest notebooks benchmark pretrained clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1|/' | column -t -s '|'
@@ -19,6 +19,16 @@ test: $(VENV)/ready  ## run the linter, the tests, and every notebook against it
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest --nbval -n 2
 
+test-faults: $(VENV)/ready  ## kill, fill and repeat trainings: two minutes of tests that break things
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m faults tests
+
+# Keras 3.13.0 asks NumPy for `object` as it is imported, and NumPy warns: no notebook stores that.
+QUIET := ignore::FutureWarning:keras.src.export.tf2onnx_lib
+test-colab:  ## run the tests and notebook 03 with the versions that Colab has
+test-oldest:  ## run them with the oldest versions that pyproject.toml allows
+test-colab test-oldest: test-%: .venv-%/ready
+	PYTHONWARNINGS=$(QUIET) .venv-$*/bin/python -m pytest --nbval -n 2 tests notebooks/03_training.ipynb
+
 notebooks: $(VENV)/ready  ## run the notebooks and store what they print and draw
 	$(BIN)/python notebooks/run.py --store
 
@@ -27,17 +37,27 @@ benchmark: $(VENV)/ready  ## measure speed beside PyTorch, JAX and plain Keras (
 	$(BIN)/python benchmarks/run.py
 
 pretrained: $(VENV)/ready  ## train the weights that come with the package (needs all of MNIST)
-	$(BIN)/python -c 'from vae_tf import pretrained; pretrained.main()'
+	$(BIN)/python -c 'from vae_tf import pretrained, quality; pretrained.main(); quality.main()'
 
-clean:  ## remove the environment and everything made from the sample
-	rm -rf $(VENV) figures/sample build *.egg-info .pytest_cache .ruff_cache .hypothesis
+clean:  ## remove the environments and everything made from the sample
+	rm -rf $(VENV) .venv-colab .venv-oldest figures/sample build *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Made afresh when a requirement changes; `ready` is written last, so half an environment is none.
-$(VENV)/ready: requirements.txt pyproject.toml
+# Environments are made afresh when a requirement changes; `ready` is written last, so half an
+# environment is none.
+define environment
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 		{ echo "Python 3.11, 3.12 or 3.13 is needed; $$($(PYTHON) --version) was found. Try: make PYTHON=python3.12"; exit 1; }
 	rm -f $@
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(PACKAGES)
 	touch $@
+endef
+
+$(VENV)/ready: PACKAGES = -r requirements.txt
+$(VENV)/ready: requirements.txt pyproject.toml
+	$(environment)
+
+.venv-%/ready: PACKAGES = -e '.[test,tfds]' -c $<
+.venv-%/ready: constraints/%.txt pyproject.toml
+	$(environment)

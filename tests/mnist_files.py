@@ -46,7 +46,8 @@ def mnist(monkeypatch):
     train, test = (in_content_order(*part) for part in parts)
     monkeypatch.setitem(providers.CONTENT, "train", sha256(*train))
     monkeypatch.setitem(providers.CONTENT, "test", sha256(*test))
-    monkeypatch.setattr(providers, "FILES", {name: sha256(files[f"{name}.gz"]) for name in NAMES})
+    sums = {name: (sha256(files[f"{name}.gz"]), sha256(files[name])) for name in NAMES}
+    monkeypatch.setattr(providers, "FILES", sums)
     monkeypatch.setattr(data, "MNIST_CUTS", (300, 310))
     bits = np.packbits(binarize(np.concatenate([train[0], test[0]])))
     monkeypatch.setattr(data, "CACHED", sha256(bits, train[1], test[1]))

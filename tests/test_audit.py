@@ -194,15 +194,3 @@ def test_summary_and_text(audited):
     assert summary["decoded"]["elbo"]["mean"] == pytest.approx(audited.decoded.elbo.mean())
     assert str(audited.printed) in str(audited)
     assert str(audited.declared.estimates["elbo"]) in str(audited)
-
-
-def test_only_the_writeups_model_is_audited(images):
-    with pytest.raises(TypeError, match="must be a WriteupVAE; received VAE"):
-        audit.audit(VAE(image_shape=(3, 3)), images)
-
-
-def test_bad_arguments_are_refused(writeup, images):
-    with pytest.raises(ValueError, match="only 0 and 1"):
-        audit.audit(writeup, images * 0.5)
-    with pytest.raises(ValueError, match="num_samples"):
-        audit.audit(writeup, images, num_samples=0)

@@ -346,45 +346,6 @@ def test_reports_state_k_and_units(vae, images, capsys):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("function", [evaluate, bound_curve, active_units, inference_gaps])
-@pytest.mark.parametrize(
-    ("make", "error", "match"),
-    [
-        (lambda x: x * 0.5, ValueError, "only 0 and 1"),
-        (lambda x: x[0], ValueError, r"must be \[B, 3, 3\]"),
-        (lambda x: x[:0], ValueError, "B >= 1"),
-        (lambda x: x.astype(str), TypeError, "must be numbers"),
-    ],
-)
-def test_bad_images_are_refused(vae, images, function, make, error, match):
-    with pytest.raises(error, match=match):
-        function(vae, make(images))
-
-
-@pytest.mark.parametrize(
-    ("function", "arguments", "error", "match"),
-    [
-        (evaluate, {"num_samples": 0}, ValueError, "num_samples"),
-        (evaluate, {"num_samples": 2.0}, TypeError, "num_samples"),
-        (evaluate, {"num_samples": True}, TypeError, "num_samples"),
-        (evaluate, {"seed": -1}, ValueError, "seed"),
-        (evaluate, {"seed": None}, TypeError, "seed"),
-        (evaluate, {"images_per_chunk": 0}, ValueError, "images_per_chunk"),
-        (evaluate, {"samples_per_chunk": 0}, ValueError, "samples_per_chunk"),
-        (bound_curve, {"num_samples": []}, ValueError, "num_samples must rise"),
-        (bound_curve, {"num_samples": [5, 5]}, ValueError, "num_samples must rise"),
-        (bound_curve, {"num_samples": [0, 5]}, ValueError, "num_samples"),
-        (inference_gaps, {"updates": 0}, ValueError, "updates"),
-        (inference_gaps, {"draws": 0}, ValueError, "draws"),
-        (inference_gaps, {"learning_rate": 0}, ValueError, "learning_rate"),
-        (inference_gaps, {"learning_rate": "fast"}, TypeError, "learning_rate"),
-    ],
-)
-def test_bad_arguments_are_refused(vae, images, function, arguments, error, match):
-    with pytest.raises(error, match=match):
-        function(vae, images, **arguments)
-
-
 def test_another_posterior_takes_the_place_of_the_encoders(vae, images):
     twin = small_vae()
     twin.decoder.set_weights(vae.decoder.get_weights())
@@ -395,10 +356,3 @@ def test_another_posterior_takes_the_place_of_the_encoders(vae, images):
         result.marginal_log_likelihood, expected.marginal_log_likelihood, rtol=1e-6
     )
     assert np.abs(result.elbo - evaluate(vae, images, num_samples=50).elbo).max() > 0.1
-
-
-def test_what_is_no_vae_is_refused(vae, images):
-    with pytest.raises(TypeError, match=r"must be a vae_tf\.VAE; received Sequential"):
-        evaluate(vae.encoder, images)
-    with pytest.raises(ValueError, match="at least 2 images"):
-        active_units(vae, images[:1])

@@ -7,27 +7,32 @@ vae_tf.evaluate(vae, digits.validation.images)
 
 import importlib
 
+from .blocks import DivergenceError
 from .data import load_mnist
 from .evaluation import evaluate
 from .explorer import export_explorer
 from .model import VAE
 from .pretrained import load_pretrained
+from .saved import load_model
 from .training import Recipe, train
 
 __all__ = [
     "VAE",
+    "DivergenceError",
     "Recipe",
     "evaluate",
     "export_explorer",
     "figures",
     "load_mnist",
+    "load_model",
     "load_pretrained",
+    "quality",
     "train",
 ]
 
 
 def __getattr__(name):
-    """Imports on first use what needs more than TensorFlow."""
-    if name == "figures":  # matplotlib
-        return importlib.import_module(".figures", __name__)
+    """Imports on first use what not every program needs: figures take matplotlib along."""
+    if name in ("figures", "quality"):
+        return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

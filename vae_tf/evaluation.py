@@ -164,6 +164,12 @@ def evaluate(
     """
     images = _checked_images(vae, images)
     posterior = vae.posterior(images) if posterior is None else posterior
+    if not isinstance(posterior, tfd.Distribution) or posterior.batch_shape != [len(images)]:
+        found = getattr(posterior, "batch_shape", type(posterior).__name__)
+        raise ValueError(
+            f"posterior must be a distribution of batch shape [{len(images)}]; received {found}."
+        )
+    checks.integer("num_samples", num_samples, 1)
     log_likelihood, (bound,) = _importance_sample(
         *(vae, images, posterior, [num_samples], seed, verbose),
         *(images_per_chunk, samples_per_chunk),
@@ -197,6 +203,8 @@ def bound_curve(vae, images, num_samples=(1, 10, 100, 1_000), seed=0, verbose=0)
         TypeError, ValueError: if an argument is of the wrong kind, shape or range.
     """
     images = _checked_images(vae, images)
+    if np.ndim(num_samples) != 1:
+        raise ValueError(f"num_samples must be several rising ints; received {num_samples!r}.")
     return _importance_sample(vae, images, vae.posterior(images), num_samples, seed, verbose)[1]
 
 
@@ -245,8 +253,7 @@ def inference_gaps(
     images = _checked_images(vae, images)
     checks.integer("updates", updates, 1)
     checks.integer("draws", draws, 1)
-    if checks.number("learning_rate", learning_rate, 0) == 0:
-        raise ValueError("learning_rate must be > 0; received 0.")
+    checks.positive("learning_rate", learning_rate)
     before = evaluate(vae, images, num_samples, seed, verbose)
     posterior = vae.posterior(images)
     loc, scale = _refine(
@@ -261,6 +268,7 @@ def inference_gaps(
 def _checked_images(vae, images):
     if not isinstance(vae, VAE):
         raise TypeError(f"vae must be a vae_tf.VAE; received {type(vae).__name__}.")
+    vae.check_weights()
     return vae.checked_images(images)
 
 

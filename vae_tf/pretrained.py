@@ -9,14 +9,15 @@ of MNIST's training set, so these weights have seen its digits.
 """
 
 import json
-import os
 import time
 from pathlib import Path
 
 import keras
 
+from . import files
 from .data import load_mnist
 from .model import VAE
+from .saved import load_model
 from .training import Recipe, train
 
 FOLDER = Path(__file__).with_name("pretrained")
@@ -36,9 +37,9 @@ def load_pretrained(name):
     Raises:
         ValueError: if there are no weights of that name.
     """
-    if name not in RECIPES:
+    if not isinstance(name, str) or name not in RECIPES:
         raise ValueError(f"name must be one of {', '.join(RECIPES)}; received {name!r}.")
-    vae = keras.saving.load_model(FOLDER / f"{name}.keras", safe_mode=True)
+    vae = load_model(FOLDER / f"{name}.keras")
     vae.compile(keras.optimizers.Adam(1e-3))
     return vae
 
@@ -53,10 +54,10 @@ def store(vae, name, facts):
     bare = VAE.from_config(vae.get_config() | {"name": name})
     bare.set_weights(vae.get_weights())
     FOLDER.mkdir(exist_ok=True)
-    temporary = FOLDER / f"{name}.tmp.keras"
-    bare.save(temporary)
-    os.replace(temporary, FOLDER / f"{name}.keras")
-    (FOLDER / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n")
+    with files.whole(FOLDER / f"{name}.keras") as temporary:
+        bare.save(temporary)
+    with files.whole(FOLDER / f"{name}.json") as temporary:
+        temporary.write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def main():
