@@ -22,11 +22,13 @@ VARIANTS = {
         {"num_samples": 2},
         {"num_samples": 4},
         {"averaging": 0.99},
+        {"kl_warmup": 0.2},
     ],
     "full": [
-        {"updates": 70_000, "num_samples": 1},
-        {"updates": 85_000, "num_samples": 1, "learning_rate": 7e-3},
-        {"updates": 60_000},
+        {"updates": 70_000, "num_samples": 1, "kl_warmup": 0.0},
+        {"updates": 60_000, "kl_warmup": 0.0},
+        {"updates": 100_000, "kl_warmup": 0.0},
+        {"updates": 100_000},
         {},
     ],
 }

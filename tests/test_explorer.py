@@ -244,7 +244,7 @@ class Page:
         )
         return json.loads(text)
 
-    def wait(self, condition, seconds=5):
+    def wait(self, condition, seconds=60):
         end = time.monotonic() + seconds
         while not self.js(f"Boolean({condition})"):
             assert time.monotonic() < end, condition
@@ -680,7 +680,7 @@ def test_reset_is_as_the_page_opened(page):
 def test_download_is_the_picture_as_png(page, downloads):
     page.click("#download")
     file = downloads / "decoded_digit.png"
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while not file.exists():
         assert time.monotonic() < end, list(downloads.iterdir())
         time.sleep(0.02)

@@ -309,7 +309,7 @@ vae.fit(images, batch_size=16, epochs=1, verbose=0)
 out |= {f"more{i}": v.numpy() for i, v in enumerate(vae.trainable_variables)}
 np.savez(folder + "/out.npz", **out, **{f"state{i}": v for i, v in enumerate(state)})
 """
-    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, timeout=600)
     out = np.load(tmp_path / "out.npz")
     assert str(out["config"]) == str(vae.get_config())
     np.testing.assert_array_equal(out["outputs"], vae(images))
