@@ -1,5 +1,6 @@
-"""The README's numbers are those of `figures/results.json`, and its files and commands exist."""
+"""The README's numbers are those of the `results.json` files, and its files and commands exist."""
 
+import json
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from vae_tf import results
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PUBLISHED = results.read(ROOT / "figures")
+BENCHMARKS = json.loads((ROOT / "benchmarks" / "results.json").read_text())
 
 
 def numbers(text):
@@ -18,9 +20,9 @@ def numbers(text):
 
 
 def lookup(path):
-    value = PUBLISHED
+    value = {**PUBLISHED, "benchmarks": BENCHMARKS}
     for key in path.split(" / "):
-        value = value[key]
+        value = value[int(key) if isinstance(value, list) else key]
     return value
 
 
