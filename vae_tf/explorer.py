@@ -107,7 +107,7 @@ def _map(vae, images):
     """Returns each dimension's mean KL, and the centre and two axes of the posterior means."""
     posterior, prior = vae.posterior(images).distribution, vae.prior().distribution
     kl = np.mean(tfp.distributions.kl_divergence(posterior, prior), axis=0)  # over images: [L]
-    locs = np.float64(posterior.loc)  # [N, L]
+    locs = np.asarray(posterior.loc, np.float64)  # [N, L]
     centre = locs.mean(axis=0)
     _, spread, axes = np.linalg.svd(locs - centre, full_matrices=False)
     variances = spread**2 / max(np.sum(spread**2), np.finfo(float).tiny)
@@ -117,7 +117,7 @@ def _map(vae, images):
     largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1)
     axes = axes * np.where(largest < 0, -1, 1)
     rounded = {"klPerDimension": kl, "centre": centre, "axes": axes, "variances": variances[:2]}
-    return {name: np.round(np.float64(values), 6).tolist() for name, values in rounded.items()}
+    return {name: np.round(np.asarray(values, np.float64), 6).tolist() for name, values in rounded.items()}
 
 
 def _page(template, stored):
