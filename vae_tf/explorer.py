@@ -117,7 +117,10 @@ def _map(vae, images):
     largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1)
     axes = axes * np.where(largest < 0, -1, 1)
     rounded = {"klPerDimension": kl, "centre": centre, "axes": axes, "variances": variances[:2]}
-    return {name: np.round(np.asarray(values, np.float64), 6).tolist() for name, values in rounded.items()}
+    return {
+        name: np.round(np.asarray(values, np.float64), 6).tolist()
+        for name, values in rounded.items()
+    }
 
 
 def _page(template, stored):
