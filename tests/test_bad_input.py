@@ -440,7 +440,7 @@ def test_bad_input_is_refused_by_name_before_any_work(
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VAE_TF_CACHE", str(tmp_path))
-    for place, work in ((blocks, "_run_block"), (keras.Model, "make_train_function")):
+    for place, work in ((blocks.run_block, "of"), (keras.Model, "make_train_function")):
         monkeypatch.setattr(place, work, lambda *_, **__: pytest.fail("training began"))
     monkeypatch.setattr(data, "_serve", lambda *_: pytest.fail("loading began"))
     bad = {key: value(made) if type(value) is type(split) else value for key, value in bad.items()}

@@ -12,6 +12,7 @@ import tensorflow as tf
 from vae_tf import evaluation
 from vae_tf.evaluation import Estimate, active_units, bound_curve, evaluate, inference_gaps
 from vae_tf.model import SMALLEST_SCALE, VAE
+from vae_tf.noise import normals
 
 SHAPE, LATENT_DIM = (3, 3), 2
 
@@ -154,7 +155,7 @@ def test_agrees_with_numpy_from_raw_weights(images, spread):
     result = evaluate(vae, images, count, seed=9)
     loc, scale = encode(vae, images)
     key = tf.constant([9, evaluation.EVALUATION], tf.uint32)
-    noise = evaluation._normals(key, tf.range(40), tf.range(count), LATENT_DIM).numpy()
+    noise = normals(key, tf.range(40), tf.range(count), LATENT_DIM).numpy()
     latents = loc + scale * noise.astype(float)
     terms = log_likelihood(vae, images, latents)
     log_weights = terms + scipy.stats.norm.logpdf(latents).sum(axis=-1)
@@ -176,7 +177,7 @@ def test_agrees_with_pytorch_distributions(vae, images):
     posterior = torch.distributions.Normal(loc, scale)
     prior = torch.distributions.Normal(torch.zeros(2), torch.ones(2))
     key = tf.constant([2, evaluation.EVALUATION], tf.uint32)
-    noise = evaluation._normals(key, tf.range(40), tf.range(3), LATENT_DIM).numpy()
+    noise = normals(key, tf.range(40), tf.range(3), LATENT_DIM).numpy()
     latents = loc + scale * torch.tensor(noise.astype(float))
     w0, b0, w1, b1 = (torch.tensor(w.astype(float)) for w in vae.decoder.get_weights())
     logits = torch.tanh(latents @ w0 + b0) @ w1 + b1
@@ -196,7 +197,7 @@ def test_a_vanishing_scale_keeps_its_digits(images):
     vae.encoder.layers[2].set_weights([np.zeros((5, 4)), bias])
     result = evaluate(vae, images, num_samples=20)
     key = tf.constant([0, evaluation.EVALUATION], tf.uint32)
-    noise = evaluation._normals(key, tf.range(40), tf.range(20), LATENT_DIM).numpy()
+    noise = normals(key, tf.range(40), tf.range(20), LATENT_DIM).numpy()
     log_ratio = 2 * math.log(SMALLEST_SCALE) + 0.5 * (noise**2).sum(axis=-1) - 9  # [K, N]
     expected = scipy.special.logsumexp(log_ratio, axis=0) - math.log(20)
     at_loc = log_likelihood(vae, images, np.array([3.0, -3.0]))
@@ -230,42 +231,6 @@ def test_curve_ends_where_evaluate_does(vae, images):
     for row, count in zip(curve, (3, 50), strict=True):
         expected = evaluate(vae, images, count, seed=4).marginal_log_likelihood
         np.testing.assert_allclose(row, expected, atol=2e-5)
-
-
-@pytest.mark.parametrize(  # "known answers" that the authors of Threefry published
-    ("key", "counters", "expected"),
-    [
-        ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
-        ((0xFFFFFFFF,) * 2, (0xFFFFFFFF,) * 2, (0x1CB996FC, 0xBB002BE7)),
-        ((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xC4923A9C, 0x483DF7A0)),
-    ],
-)
-def test_threefry_known_answers(key, counters, expected):
-    counters = [tf.constant(counter, tf.uint32) for counter in counters]
-    bits = evaluation._threefry(tf.constant(key, tf.uint32), *counters)
-    assert tuple(int(word) for word in bits) == expected
-
-
-def test_noise_is_standard_normal_and_independent():
-    def noise(rows, numbers, dimensions=3):
-        key = tf.constant([7, 0], tf.uint32)
-        rows, numbers = tf.constant(rows, tf.int32), tf.constant(numbers, tf.int32)
-        return evaluation._normals(key, rows, numbers, dimensions).numpy()
-
-    values = noise(np.arange(60), np.arange(500))  # [500, 60, 3]
-    assert values.shape == (500, 60, 3)
-    assert scipy.stats.kstest(values.ravel(), "norm").pvalue > 1e-3
-    assert len(np.unique(values)) > 0.98 * values.size
-    bound = 5 / math.sqrt(500 * 60)
-    for a, b in [
-        (values[1:], values[:-1]),
-        (values[:, 1:], values[:, :-1]),
-        (values[..., 1:], values[..., :-1]),
-    ]:
-        assert abs((a * b).mean()) < bound
-        assert abs(((a**2 - 1) * (b**2 - 1)).mean()) < 2 * bound
-    np.testing.assert_array_equal(noise([5, 3], [9, 2, 400]), values[[9, 2, 400]][:, [5, 3]])
-    assert np.isfinite(values).all()
 
 
 def test_kl_per_dimension_sums_to_the_kl(vae, images):

@@ -61,7 +61,8 @@ class WriteupVAE(VAE):
             `ElboTerms`, each [B], in nats.
         """
         posterior = self.posterior(images)
-        draws = posterior.sample([num_samples, DRAWS], seed=seed)
+        draws = self.draw(posterior, seed, num_samples * DRAWS)
+        draws = tf.reshape(draws, [num_samples, DRAWS, -1, self.latent_dim])
         latents = tf.reduce_mean(draws, axis=1)  # over the draws, before decoding
         log_likelihood = tf.reduce_mean(self.log_likelihood(images, latents), axis=0)
         return ElboTerms(log_likelihood, tfd.kl_divergence(posterior, self.prior()))

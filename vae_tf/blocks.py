@@ -18,7 +18,7 @@ import tensorflow as tf
 from . import checks
 from .programs import shared
 
-UPDATES_PER_BLOCK = 100  # at most, in one program: 20 ms of work, long beside the cost of a call
+ROWS_PER_BLOCK = 2**15  # of `x`, at most, in one program: long beside the 3 ms that a call costs
 
 
 class DivergenceError(ArithmeticError):
@@ -57,8 +57,8 @@ class BlockTrainer(keras.Model):
 
         Args:
             optimizer: any Keras optimizer, or its name.
-            steps_per_execution: updates in a block. "auto" is 100, or 1 where a callback wants
-                every batch. Results do not depend on it.
+            steps_per_execution: updates in a block. "auto" is as many as 32,768 images make, or
+                1 where a callback wants every batch. Results do not depend on it.
             jit_compile: False takes Keras's own path.
             **kwargs: as in Keras.
         """
@@ -118,7 +118,7 @@ class BlockTrainer(keras.Model):
             feed.largest_loss = None
         per_call = self.steps_per_execution
         if self._automatic and not _wants_every_batch(callbacks):
-            per_call = min(UPDATES_PER_BLOCK, steps)
+            per_call = min(feed.window, steps)
         feed.begin(steps, per_call, endless)
         self._feed, self.steps_per_execution, kept = feed, per_call, self.steps_per_execution
         try:
@@ -178,6 +178,7 @@ class _Feed:
         self.model, self.shuffle, self.batch_size = model, shuffle, batch_size
         self.size = len(x)
         self.batches_per_pass = -(-self.size // batch_size)
+        self.window = max(1, ROWS_PER_BLOCK // batch_size)  # updates whose rows are known at once
         self.x = tf.convert_to_tensor(x)  # on the device, once
         # Only a short last batch, or weights of the user's own, make batches carry weights.
         self.weights = None
@@ -188,7 +189,7 @@ class _Feed:
             # One more, of weight 0: the padding of a short batch points at it, and in `x`, where
             # XLA keeps positions within bounds, at the last image.
             self.weights = tf.constant(np.append(weights, 0), tf.float32)
-        self.records, self.pass_key = [], None
+        self.records, self.pass_key, self.window_key = [], None, None
         self.largest_loss = model.largest_loss
 
     def begin(self, steps, per_call, endless):
@@ -201,24 +202,26 @@ class _Feed:
                 Else each epoch begins one.
         """
         self.steps, self.per_call, self.endless = steps, per_call, endless
+        self.run_block = run_block.of(self.model)
 
     def train_block(self, starts):
         """Makes the next block's updates; returns the epoch's logs up to and including them."""
         start = int(next(starts))
         if start == 0:
             self.epoch_start = int(self.model.optimizer.iterations)
-        end = min(start + self.per_call, self.steps)
-        for first in range(start, end, UPDATES_PER_BLOCK):
-            count = min(UPDATES_PER_BLOCK, end - first)
-            # Always as many rows, used or not: one program, so the same bits, for any length.
-            rows = np.zeros([UPDATES_PER_BLOCK, self.batch_size], np.int32)
-            for i in range(count):
-                rows[i] = self._batch(first + i)
-            logs, records = _run_block(
-                self.model, self.x, self.weights, tf.constant(rows), tf.constant(count)
+            self.origin = 0 if self.endless else self.epoch_start  # the update that a pass began at
+        start += self.epoch_start - self.origin
+        end = min(start + self.per_call, self.steps + self.epoch_start - self.origin)
+        while start < end:
+            number, first = divmod(start, self.window)
+            count = min(end - start, self.window - first)
+            logs, records = self.run_block(
+                self.x, self.weights, self._rows(number), *map(tf.constant, (first, count))
             )
-            self.records.append({name: values[:count] for name, values in records.items()})
-            self._check(np.asarray(self.records[-1]["loss"]), self.epoch_start + first + 1)
+            records = {name: np.asarray(values)[:count] for name, values in records.items()}
+            self.records.append(records)
+            self._check(records["loss"], self.origin + start + 1)
+            start += count
         return logs
 
     def _check(self, losses, first):
@@ -227,17 +230,33 @@ class _Feed:
             bad = int(np.argmin(fine))
             raise DivergenceError(first + bad, float(losses[bad]), self.largest_loss)
 
-    def _batch(self, step):
-        """Returns the positions in `x` of the digits of the epoch's update `step`: [batch_size]."""
-        since = 0 if self.endless else self.epoch_start
-        number, batch = divmod(self.epoch_start + step - since, self.batches_per_pass)
-        key = (self.model.seed, since + number * self.batches_per_pass)
+    def _rows(self, number):
+        """Returns the positions in `x` of the digits of a window's updates: [window, batch_size].
+
+        Always as many rows, used or not: one program, so the same bits, for blocks of any length.
+        """
+        if self.window_key != (key := (self.origin, number)):
+            rows = np.zeros([self.window, self.batch_size], np.int32)
+            first = number * self.window
+            last = first + self.window if self.endless else min(first + self.window, self.steps)
+            update = first
+            while update < last:
+                part = self._rest_of_pass(update)[: last - update]
+                rows[update - first :][: len(part)] = part
+                update += len(part)
+            self.window_key, self.window_rows = key, tf.constant(rows)
+        return self.window_rows
+
+    def _rest_of_pass(self, update):
+        """Returns the positions of the digits from this update, counted from the origin, on."""
+        number, batch = divmod(update, self.batches_per_pass)
+        key = (self.model.seed, self.origin + number * self.batches_per_pass)
         if self.pass_key != key:
             order = np.full(self.batches_per_pass * self.batch_size, self.size, np.int32)
             rng = np.random.default_rng(key)
             order[: self.size] = rng.permutation(self.size) if self.shuffle else range(self.size)
             self.pass_key, self.order = key, order.reshape(-1, self.batch_size)
-        return self.order[batch]
+        return self.order[batch:]
 
     def updates(self):
         """Returns the logs of every update: a dict of arrays [updates]."""
@@ -246,8 +265,8 @@ class _Feed:
 
 
 @shared(trains=True)
-def _run_block(model, x, weights, rows, count):
-    """Makes `count` weight updates on the batches in `rows`, [updates, batch_size].
+def run_block(model, x, weights, rows, first, count):
+    """Makes `count` weight updates on batches `first` and on of `rows`, [updates, batch_size].
 
     Returns:
         The model's metrics, and the logs of every update, [updates], zero beyond `count`.
@@ -261,9 +280,10 @@ def _run_block(model, x, weights, rows, count):
     def update(i, records, last_row):
         for metric in model.metrics:
             metric.reset_state()  # so that the logs are this batch's alone
-        batch = tf.gather(x, rows[i])
+        positions = tf.gather(rows, first + i)  # `rows[first + i]` would compile for each `first`
+        batch = tf.gather(x, positions)
         if weights is not None:
-            batch = (batch, None, tf.gather(weights, rows[i]))
+            batch = (batch, None, tf.gather(weights, positions))
         logs = model.train_step(batch)
         # Written an update late: XLA would else fuse the sums over the batch into the writing,
         # and add them up anew for every number in the row, in plain loops.

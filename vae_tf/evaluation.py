@@ -26,12 +26,14 @@ import tensorflow_probability as tfp
 
 from . import checks
 from .model import VAE
+from .noise import normals
 from .programs import shared
 
 tfd = tfp.distributions
 
 ACTIVE_VARIANCE = 0.01  # Burda, Grosse & Salakhutdinov (2016), section 5.2
-EVALUATION, REFINEMENT = 0, 1  # streams of noise that have nothing in common
+# Streams of noise that have nothing in common, nor with training's, numbered from 0 by updates.
+EVALUATION, REFINEMENT = 2**32 - 1, 2**32 - 2
 
 
 class Estimate(NamedTuple):
@@ -312,7 +314,7 @@ def _add_samples(vae, images, loc, scale, rows, key, span, block, log_sum, total
 
     def add(first, log_sum, total):
         numbers = first + block  # [S]
-        noise = _normals(key, rows, numbers, vae.latent_dim)  # [S, B, L]
+        noise = normals(key, rows, numbers, vae.latent_dim)  # [S, B, L]
         latents = loc + scale * noise
         log_likelihood = vae.log_likelihood(images, latents)  # [S, B]
         # log q(z|x) by change of variables: (z − loc) / scale would lose digits where scale is tiny
@@ -338,7 +340,7 @@ def _refine(vae, images, loc, scale, key, updates, block, learning_rate):
     rows = tf.range(tf.shape(loc)[0])
 
     def update(t, parameters, mean, square):
-        noise = _normals(key, rows, t * block.shape[0] + block, vae.latent_dim)
+        noise = normals(key, rows, t * block.shape[0] + block, vae.latent_dim)
         with tf.GradientTape() as tape:
             tape.watch(parameters)  # [2, N, L]
             loc, scale = parameters[0], tf.exp(parameters[1])
@@ -362,38 +364,3 @@ def _refine(vae, images, loc, scale, key, updates, block, learning_rate):
 
 def _key(seed, stream):
     return tf.constant([seed, stream], tf.uint32)
-
-
-def _normals(key, rows, numbers, dimensions):
-    """Returns standard normal noise [S, B, dimensions] of images `rows` [B], draws `numbers` [S].
-
-    Each entry is a function of the key and its own place alone, the same on every machine.
-    TensorFlow's stateless generators depend on the whole shape, and take three times as long.
-    """
-    pairs = -(-dimensions // 2)
-    places = numbers[:, None, None] * pairs + tf.range(pairs)  # [S, 1, pairs]
-    shape = [*numbers.shape, *rows.shape, pairs]
-    counters = [tf.broadcast_to(count, shape) for count in (rows[:, None], places)]
-    bits = _threefry(key, *(tf.cast(counter, tf.uint32) for counter in counters))
-    bits = tf.concat(bits, axis=-1)[..., :dimensions]
-    # 23 bits, and a half: uniform numbers that float32 holds exactly, never 0 or 1.
-    bits = tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32))
-    return tf.math.ndtri((tf.cast(bits, tf.float32) + 0.5) * 2.0**-23)
-
-
-def _threefry(key, first, second):
-    """Returns two uint32 tensors, random bits for a key [2] and two uint32 tensors of counters.
-
-    Source: Salmon et al. (2011), Parallel Random Numbers: As Easy as 1, 2, 3; Threefry-2x32-20.
-    """
-    keys = [key[0], key[1], key[0] ^ key[1] ^ 0x1BD11BDA]
-    first, second = first + keys[0], second + keys[1]
-    for group in range(5):
-        for rotation in ((13, 15, 26, 6), (17, 29, 16, 24))[group % 2]:
-            first += second
-            left = tf.bitwise.left_shift(second, tf.constant(rotation, tf.uint32))
-            right = tf.bitwise.right_shift(second, tf.constant(32 - rotation, tf.uint32))
-            second = (left | right) ^ first
-        first += keys[(group + 1) % 3]
-        second += keys[(group + 2) % 3] + (group + 1)
-    return first, second

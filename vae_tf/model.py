@@ -23,6 +23,7 @@ import tensorflow_probability as tfp
 
 from . import checks
 from .blocks import BlockTrainer
+from .noise import normals
 
 tfd = tfp.distributions
 
@@ -203,6 +204,19 @@ class VAE(BlockTrainer):
         logits = tf.reshape(logits, tf.concat([tf.shape(logits)[:-2], [pixels]], axis=0))
         return _sum_log_sigmoid(signs, logits)  # over pixels
 
+    def draw(self, posterior, seed, num_samples=1):
+        """Returns z = loc + scale · noise: [num_samples, B, L], the same compiled or not.
+
+        Args:
+            posterior: what `posterior` returns.
+            seed: two integers; the same pair gives the same noise.
+            num_samples: draws of z per image.
+        """
+        loc, scale = posterior.mean(), posterior.stddev()  # [B, L] each
+        key = tf.bitcast(tf.cast(seed, tf.int32), tf.uint32)
+        rows, numbers = tf.range(tf.shape(loc)[0]), tf.range(num_samples)
+        return loc + scale * normals(key, rows, numbers, self.latent_dim)
+
     def elbo_terms(self, images, seed, num_samples=1):
         """Returns E_q[log p(x|z)], estimated with `num_samples` draws of z, and KL[q(z|x) || p(z)].
 
@@ -221,7 +235,7 @@ class VAE(BlockTrainer):
         checks.integer("num_samples", num_samples, 1)
         _check_pair(seed)
         posterior = self.posterior(images)
-        latents = posterior.sample(num_samples, seed=seed)  # [num_samples, B, L]
+        latents = self.draw(posterior, seed, num_samples)  # [num_samples, B, L]
         log_likelihood = tf.reduce_mean(self.log_likelihood(images, latents), axis=0)  # over draws
         return ElboTerms(log_likelihood, tfd.kl_divergence(posterior, self.prior()))
 
@@ -242,7 +256,7 @@ class VAE(BlockTrainer):
             beta = self._warmed_up_beta(self.optimizer.iterations)
             losses = beta * terms.kl - terms.log_likelihood  # [B]
             loss = _mean(losses, weights) / tf.distribute.get_strategy().num_replicas_in_sync
-        gradients = tape.gradient(loss, self.trainable_variables)
+        gradients = _at_once(tape.gradient(loss, self.trainable_variables))
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
         return self._track(losses, terms, weights)
 
@@ -438,6 +452,18 @@ def _mean(values, weights):
         return tf.reduce_mean(values)
     # A batch in which no image has weight has no mean: it changes nothing.
     return tf.math.divide_no_nan(tf.reduce_sum(weights * values), tf.reduce_sum(weights))
+
+
+def _at_once(gradients):
+    """Returns the gradients, each to be had only when that of the first layer, the last one, is.
+
+    Weights could else be updated before all gradients are computed from them, and XLA would keep a
+    copy of their old values for that, at every update.
+    """
+    if not gradients:
+        return gradients
+    zero = 0.0 * tf.reshape(gradients[0], [-1])[0]  # NaN if that is not finite: then all is lost
+    return [gradient + zero for gradient in gradients]
 
 
 @tf.custom_gradient

@@ -25,20 +25,25 @@ def shared(function=None, *, trains=False):
             What it assigns in the twin is then assigned in the model that was passed.
 
     Returns:
-        A function of the same arguments; a decorator, if `function` is not given. As with any
-        `tf.function`, other shapes compile anew.
+        A function of the same arguments, and as its attribute `of` one that takes the model alone
+        and returns its program, for calling that often. A decorator, if `function` is not given.
+        As with any `tf.function`, other shapes compile anew.
     """
     if function is None:
         return functools.partial(shared, trains=trains)
     compile_, variables = (_compile_training, _state) if trains else (_compile, _weights)
 
-    @functools.wraps(function)
-    def call(model, *tensors):
+    def of(model):
         key = (function, type(model), _configuration(model, with_optimizer=trains))
         if key not in _made:
             _made[key] = compile_(function, _twin(model, with_optimizer=trains))
-        return _made[key]([variable.value for variable in variables(model)], *tensors)
+        return functools.partial(_made[key], [variable.value for variable in variables(model)])
 
+    @functools.wraps(function)
+    def call(model, *tensors):
+        return of(model)(*tensors)
+
+    call.of = of
     return call
 
 

@@ -1,0 +1,46 @@
+"""Standard normal noise, every number of it a function of a key and its own place alone.
+
+TensorFlow's stateless generators depend on the whole shape, give other numbers with XLA than
+without, and take three times as long.
+"""
+
+import tensorflow as tf
+
+
+def normals(key, rows, numbers, dimensions):
+    """Returns noise [S, B, dimensions], of images `rows` and draws `numbers`.
+
+    Compiled or not, on every machine, it is the same but for rounding.
+
+    Args:
+        key: two uint32; other keys give independent noise.
+        rows: of the images, ints [B].
+        numbers: of the draws, ints [S].
+        dimensions: an int >= 1.
+    """
+    pairs = -(-dimensions // 2)
+    places = numbers[:, None, None] * pairs + tf.range(pairs)  # [S, 1, pairs]
+    counters = rows[:, None] + tf.zeros_like(places), places + tf.zeros_like(rows)[:, None]
+    bits = threefry(key, *(tf.cast(counter, tf.uint32) for counter in counters))
+    bits = tf.concat(bits, axis=-1)[..., :dimensions]
+    # 23 bits, and a half: uniform numbers that float32 holds exactly, never 0 or 1.
+    bits = tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32))
+    return tf.math.ndtri((tf.cast(bits, tf.float32) + 0.5) * 2.0**-23)
+
+
+def threefry(key, first, second):
+    """Returns two uint32 tensors, random bits for a key [2] and two uint32 tensors of counters.
+
+    Source: Salmon et al. (2011), Parallel Random Numbers: As Easy as 1, 2, 3; Threefry-2x32-20.
+    """
+    keys = [key[0], key[1], key[0] ^ key[1] ^ 0x1BD11BDA]
+    first, second = first + keys[0], second + keys[1]
+    for group in range(5):
+        for rotation in ((13, 15, 26, 6), (17, 29, 16, 24))[group % 2]:
+            first += second
+            left = tf.bitwise.left_shift(second, tf.constant(rotation, tf.uint32))
+            right = tf.bitwise.right_shift(second, tf.constant(32 - rotation, tf.uint32))
+            second = (left | right) ^ first
+        first += keys[(group + 1) % 3]
+        second += keys[(group + 2) % 3] + (group + 1)
+    return first, second
