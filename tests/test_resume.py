@@ -107,7 +107,7 @@ def updates_in(directory):
         return len(state["kl"])
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.faults)])
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.faults)])
 def test_killed_runs_end_as_if_they_had_not_been(
     digits, tmp_path, undisturbed, kills, record_property
 ):
