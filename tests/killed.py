@@ -3,8 +3,9 @@
     python tests/killed.py FOLDER KILLS SEED
 
 Every other kill comes at a random moment from outside; the others come while a file is saved: when
-half of it is written, before it is renamed, or after. Children come in turn with one thread and
-with as many as the machine offers. Prints, as JSON, [directory, how it was killed] for each.
+half of it is written, before it is renamed, or after. Two children with one thread come in turn
+with two that have as many as the machine offers. Prints, as JSON, [directory, how it was killed]
+for each.
 """
 
 import json
@@ -48,8 +49,10 @@ def main(folder, kills, seed):
     """
     rng = random.Random(seed)
     killed = []
-    for i in range(kills):  # TensorFlow does not run in this process, or it could not be forked
-        child = Child(threads=1 + i % 2)
+    begin = rng.randrange(4)  # any kind may be the first
+    # TensorFlow does not run in this process, or it could not be forked.
+    for i in range(begin, begin + kills):
+        child = Child(threads=1 + i // 2 % 2)
         if i % 2:
             how, number = rng.choice(WHILE_SAVING), rng.randint(2, FILES)
             directory = folder / f"{i}"

@@ -68,7 +68,7 @@ def test_the_fixture_has_scales_of_both_signs(writeup, images):
 def test_printed_number_against_numpy_with_the_same_draws(writeup, images):
     terms = writeup.elbo_terms(images, seed=[3, 0])
     loc, sigma = encode(writeup, images)
-    draws = writeup.draw(writeup.posterior(images), seed=[3, 0], num_samples=2).numpy()
+    draws = writeup._draw(writeup.posterior(images), [3, 0], 2).numpy()
     averaged = (draws[0] + draws[1]) / 2  # before decoding, as the writeup did
     np.testing.assert_allclose(
         terms.log_likelihood, log_likelihood(writeup, images, averaged), rtol=1e-4, atol=1e-5

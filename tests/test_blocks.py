@@ -259,3 +259,26 @@ def test_fitting_with_averaging_ends_with_the_running_average(images):
     assert len(seen) == 12
     for found, average in zip(vae.get_weights(), expected, strict=True):
         np.testing.assert_allclose(found, average, rtol=1e-4, atol=1e-6)
+
+
+def test_validation_is_of_all_batches_whatever_ran_before(images):
+    def validated(before):
+        vae = VAE(latent_dim=3, hidden_units=6)
+        vae.compile(keras.optimizers.Adam(0.01))
+        before(vae)
+        fit = {"validation_data": (images,), "validation_batch_size": 16, "verbose": 0}
+        return vae.fit(images, batch_size=16, **fit).history["val_loss"]
+
+    fresh = validated(lambda vae: None)
+    assert validated(lambda vae: vae.evaluate(images, batch_size=16, verbose=0)) == fresh
+
+
+def test_held_out_digits_take_their_weights_along(images):
+    weight = np.linspace(0.1, 2, 64).astype(np.float32)
+    fit = {"epochs": 2, "sample_weight": weight}
+    expected, _ = fitted(images[:48], epochs=2, sample_weight=weight[:48])
+    vae, history = fitted(images, **fit, validation_split=0.25)
+    assert_same(vae, expected)
+    held_out = {"sample_weight": weight[48:], "batch_size": 16, "verbose": 0}
+    loss = vae.evaluate(images[48:], **held_out, return_dict=True)["loss"]
+    np.testing.assert_allclose(history.history["val_loss"][-1], loss, rtol=1e-5)

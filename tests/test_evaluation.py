@@ -154,7 +154,7 @@ def test_agrees_with_numpy_from_raw_weights(images, spread):
     set_weights(vae, seed=5, encoder=spread, decoder=spread)
     result = evaluate(vae, images, count, seed=9)
     loc, scale = encode(vae, images)
-    key = tf.constant([9, evaluation.EVALUATION], tf.uint32)
+    key = evaluation._key(9, evaluation.EVALUATION)
     noise = normals(key, tf.range(40), tf.range(count), LATENT_DIM).numpy()
     latents = loc + scale * noise.astype(float)
     terms = log_likelihood(vae, images, latents)
@@ -176,7 +176,7 @@ def test_agrees_with_pytorch_distributions(vae, images):
     loc, scale = map(torch.tensor, encode(vae, images))
     posterior = torch.distributions.Normal(loc, scale)
     prior = torch.distributions.Normal(torch.zeros(2), torch.ones(2))
-    key = tf.constant([2, evaluation.EVALUATION], tf.uint32)
+    key = evaluation._key(2, evaluation.EVALUATION)
     noise = normals(key, tf.range(40), tf.range(3), LATENT_DIM).numpy()
     latents = loc + scale * torch.tensor(noise.astype(float))
     w0, b0, w1, b1 = (torch.tensor(w.astype(float)) for w in vae.decoder.get_weights())
@@ -196,7 +196,7 @@ def test_a_vanishing_scale_keeps_its_digits(images):
     bias = np.array([3.0, -3.0, -40.0, -40.0])  # loc far from 0, scale SMALLEST_SCALE
     vae.encoder.layers[2].set_weights([np.zeros((5, 4)), bias])
     result = evaluate(vae, images, num_samples=20)
-    key = tf.constant([0, evaluation.EVALUATION], tf.uint32)
+    key = evaluation._key(0, evaluation.EVALUATION)
     noise = normals(key, tf.range(40), tf.range(20), LATENT_DIM).numpy()
     log_ratio = 2 * math.log(SMALLEST_SCALE) + 0.5 * (noise**2).sum(axis=-1) - 9  # [K, N]
     expected = scipy.special.logsumexp(log_ratio, axis=0) - math.log(20)

@@ -372,7 +372,7 @@ def test_elbo_agrees_with_the_models_on_the_same_noise(page, vae, digits):
     images, seed = digits.validation.images[:20], [5, 6]
     ours = vae.elbo_terms(images, seed, num_samples=25)
     posterior = vae.posterior(images)
-    latents = posterior.sample(25, seed=seed)  # the draws that `elbo_terms` makes
+    latents = vae._draw(posterior, seed, 25)  # the draws that `elbo_terms` makes
     noise = (latents - posterior.distribution.loc) / posterior.distribution.scale  # [25, 20, 8]
     theirs = page.js(
         "arguments[0].map((noise, i) => explorer.elbo(explorer.digits[i].pixels, noise))",

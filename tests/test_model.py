@@ -95,7 +95,7 @@ def test_terms_of_several_draws_are_means_of_their_log_likelihoods(images):
     vae = VAE(seed=3)
     vae.decoder.set_weights([5 * weights for weights in vae.decoder.get_weights()])
     found = vae.elbo_terms(images, seed=[5, 6], num_samples=50).log_likelihood
-    latents = vae.draw(vae.posterior(images), seed=[5, 6], num_samples=50)
+    latents = vae._draw(vae.posterior(images), [5, 6], 50)
     each = np.stack([vae.likelihood(z).log_prob(images) for z in latents])
     np.testing.assert_allclose(found, each.mean(axis=0), rtol=1e-4)
     at_the_mean_code = vae.likelihood(tf.reduce_mean(latents, axis=0)).log_prob(images)

@@ -23,6 +23,7 @@ import tensorflow_probability as tfp
 
 from .evaluation import Estimate, Evaluation, evaluate
 from .model import SMALLEST_SCALE, VAE, ElboTerms
+from .noise import PRINTED
 
 tfd = tfp.distributions
 
@@ -61,7 +62,7 @@ class WriteupVAE(VAE):
             `ElboTerms`, each [B], in nats.
         """
         posterior = self.posterior(images)
-        draws = self.draw(posterior, seed, num_samples * DRAWS)
+        draws = self._draw(posterior, seed, num_samples * DRAWS)
         draws = tf.reshape(draws, [num_samples, DRAWS, -1, self.latent_dim])
         latents = tf.reduce_mean(draws, axis=1)  # over the draws, before decoding
         log_likelihood = tf.reduce_mean(self.log_likelihood(images, latents), axis=0)
@@ -170,7 +171,7 @@ def audit(vae, images, num_samples=500, seed=0, verbose=0):
     images = vae.checked_images(images)
     decoded = vae.decoded_posterior(images)
     return Audit(
-        printed=Estimate.of(vae.elbo_terms(images, seed=[seed, 0]).elbo),
+        printed=Estimate.of(vae.elbo_terms(images, seed=[seed, PRINTED]).elbo),
         decoded=evaluate(vae, images, num_samples, seed, verbose, decoded),
         declared=evaluate(vae, images, num_samples, seed, verbose),
         kl_difference=Estimate.of(kl_difference(vae, images)),

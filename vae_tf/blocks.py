@@ -1,4 +1,4 @@
-"""`fit` for arrays: blocks of weight updates, each block one XLA program.
+"""`fit` for arrays: blocks of weight updates, made by one XLA program.
 
 A weight update of a small model costs far less than what Python and TensorFlow's runtime add to
 it. `BlockTrainer` is a `keras.Model` whose `fit`, given arrays, runs `train_step` in a compiled
@@ -18,7 +18,7 @@ import tensorflow as tf
 from . import checks
 from .programs import shared
 
-ROWS_PER_BLOCK = 2**15  # of `x`, at most, in one program: long beside the 3 ms that a call costs
+ROWS_PER_BLOCK = 2**15  # of `x`, in a call of the program: long beside the 3 ms that it costs
 
 
 class DivergenceError(ArithmeticError):
@@ -51,14 +51,16 @@ class BlockTrainer(keras.Model):
 
     largest_loss = math.inf  # `fit` on arrays raises `DivergenceError` where a loss is not below it
     _feed = None
+    _tested_with = None  # batches in a call of `test_function`, which Keras keeps
 
     def compile(self, optimizer="adam", *, steps_per_execution="auto", jit_compile=True, **kwargs):
         """Configures training, as `keras.Model.compile` does.
 
         Args:
             optimizer: any Keras optimizer, or its name.
-            steps_per_execution: updates in a block. "auto" is as many as 32,768 images make, or
-                1 where a callback wants every batch. Results do not depend on it.
+            steps_per_execution: updates in a block. "auto" is as many as 32,768 images make, one
+                at least, and just one where a callback wants every batch. Results do not depend
+                on it.
             jit_compile: False takes Keras's own path.
             **kwargs: as in Keras.
         """
@@ -101,13 +103,13 @@ class BlockTrainer(keras.Model):
         if not self._trains_in_blocks(x) or kwargs.get("class_weight") is not None:
             return super().fit(x, y, batch_size, epochs, **kwargs)
         batch_size = 32 if batch_size is None else checks.integer("batch_size", batch_size, 1)
-        if (split := kwargs.pop("validation_split", 0.0)) and "validation_data" not in kwargs:
-            x, held_out = np.split(x, [int(len(x) * (1 - split))])
-            kwargs["validation_data"] = (held_out,)
+        weights, split = kwargs.pop("sample_weight", None), kwargs.pop("validation_split", 0.0)
+        if split and kwargs.get("validation_data") is None:
+            cut = int(len(x) * (1 - split))
+            kwargs["validation_data"] = (x[cut:], None, None if weights is None else weights[cut:])
+            x, weights = x[:cut], None if weights is None else weights[:cut]
         kwargs.setdefault("validation_batch_size", batch_size)
-        feed = _Feed(
-            self, x, kwargs.pop("sample_weight", None), batch_size, kwargs.pop("shuffle", True)
-        )
+        feed = _Feed(self, x, weights, batch_size, kwargs.pop("shuffle", True))
         steps = kwargs.pop("steps_per_epoch", None)
         if endless := steps is not None:
             checks.integer("steps_per_epoch", steps, 1)
@@ -142,6 +144,12 @@ class BlockTrainer(keras.Model):
             super().make_train_function(force)
         else:
             self.train_function = self._feed.train_block
+
+    def make_test_function(self, force=False):
+        """Makes it anew when it is to take more or fewer batches in a call than it was made for."""
+        stale = self._tested_with != self.steps_per_execution
+        self._tested_with = self.steps_per_execution
+        super().make_test_function(force or stale)
 
     def _trains_in_blocks(self, x):
         return (
@@ -208,20 +216,21 @@ class _Feed:
         """Makes the next block's updates; returns the epoch's logs up to and including them."""
         start = int(next(starts))
         if start == 0:
-            self.epoch_start = int(self.model.optimizer.iterations)
-            self.origin = 0 if self.endless else self.epoch_start  # the update that a pass began at
-        start += self.epoch_start - self.origin
-        end = min(start + self.per_call, self.steps + self.epoch_start - self.origin)
-        while start < end:
-            number, first = divmod(start, self.window)
-            count = min(end - start, self.window - first)
+            made = int(self.model.optimizer.iterations)
+            # The update that passes are counted from, and where this epoch begins, from there.
+            self.origin, self.epoch_start = (0, made) if self.endless else (made, 0)
+        first = self.epoch_start + start
+        last = self.epoch_start + min(start + self.per_call, self.steps)
+        while first < last:
+            number, place = divmod(first, self.window)
+            count = min(last - first, self.window - place)
             logs, records = self.run_block(
-                self.x, self.weights, self._rows(number), *map(tf.constant, (first, count))
+                self.x, self.weights, self._rows(number), tf.constant(place), tf.constant(count)
             )
-            records = {name: np.asarray(values)[:count] for name, values in records.items()}
+            records = {n: np.asarray(values)[:count].copy() for n, values in records.items()}
             self.records.append(records)
-            self._check(records["loss"], self.origin + start + 1)
-            start += count
+            self._check(records["loss"], self.origin + first + 1)
+            first += count
         return logs
 
     def _check(self, losses, first):
@@ -237,13 +246,12 @@ class _Feed:
         """
         if self.window_key != (key := (self.origin, number)):
             rows = np.zeros([self.window, self.batch_size], np.int32)
-            first = number * self.window
-            last = first + self.window if self.endless else min(first + self.window, self.steps)
-            update = first
-            while update < last:
-                part = self._rest_of_pass(update)[: last - update]
-                rows[update - first :][: len(part)] = part
-                update += len(part)
+            first, filled = number * self.window, 0
+            wanted = self.window if self.endless else min(self.window, self.steps - first)
+            while filled < wanted:
+                part = self._rest_of_pass(first + filled)[: wanted - filled]
+                rows[filled : filled + len(part)] = part
+                filled += len(part)
             self.window_key, self.window_rows = key, tf.constant(rows)
         return self.window_rows
 

@@ -26,14 +26,12 @@ import tensorflow_probability as tfp
 
 from . import checks
 from .model import VAE
-from .noise import normals
+from .noise import EVALUATION, REFINEMENT, normals
 from .programs import shared
 
 tfd = tfp.distributions
 
 ACTIVE_VARIANCE = 0.01  # Burda, Grosse & Salakhutdinov (2016), section 5.2
-# Streams of noise that have nothing in common, nor with training's, numbered from 0 by updates.
-EVALUATION, REFINEMENT = 2**32 - 1, 2**32 - 2
 
 
 class Estimate(NamedTuple):
@@ -363,4 +361,4 @@ def _refine(vae, images, loc, scale, key, updates, block, learning_rate):
 
 
 def _key(seed, stream):
-    return tf.constant([seed, stream], tf.uint32)
+    return tf.bitcast(tf.constant([seed, stream]), tf.uint32)

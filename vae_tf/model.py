@@ -204,19 +204,6 @@ class VAE(BlockTrainer):
         logits = tf.reshape(logits, tf.concat([tf.shape(logits)[:-2], [pixels]], axis=0))
         return _sum_log_sigmoid(signs, logits)  # over pixels
 
-    def draw(self, posterior, seed, num_samples=1):
-        """Returns z = loc + scale · noise: [num_samples, B, L], the same compiled or not.
-
-        Args:
-            posterior: what `posterior` returns.
-            seed: two integers; the same pair gives the same noise.
-            num_samples: draws of z per image.
-        """
-        loc, scale = posterior.mean(), posterior.stddev()  # [B, L] each
-        key = tf.bitcast(tf.cast(seed, tf.int32), tf.uint32)
-        rows, numbers = tf.range(tf.shape(loc)[0]), tf.range(num_samples)
-        return loc + scale * normals(key, rows, numbers, self.latent_dim)
-
     def elbo_terms(self, images, seed, num_samples=1):
         """Returns E_q[log p(x|z)], estimated with `num_samples` draws of z, and KL[q(z|x) || p(z)].
 
@@ -235,7 +222,7 @@ class VAE(BlockTrainer):
         checks.integer("num_samples", num_samples, 1)
         _check_pair(seed)
         posterior = self.posterior(images)
-        latents = self.draw(posterior, seed, num_samples)  # [num_samples, B, L]
+        latents = self._draw(posterior, seed, num_samples)  # [num_samples, B, L]
         log_likelihood = tf.reduce_mean(self.log_likelihood(images, latents), axis=0)  # over draws
         return ElboTerms(log_likelihood, tfd.kl_divergence(posterior, self.prior()))
 
@@ -409,6 +396,13 @@ class VAE(BlockTrainer):
         logits = self.decoder(tf.reshape(latents, [-1, self.latent_dim]))
         return tf.reshape(logits, tf.concat([tf.shape(latents)[:-1], self.image_shape], axis=0))
 
+    def _draw(self, posterior, seed, num_samples):
+        """Returns z = loc + scale · noise, [num_samples, B, L]; two integers give the noise."""
+        loc, scale = posterior.mean(), posterior.stddev()  # [B, L] each
+        key = tf.bitcast(tf.cast(seed, tf.int32), tf.uint32)
+        rows, numbers = tf.range(tf.shape(loc)[0]), tf.range(num_samples)
+        return loc + scale * normals(key, rows, numbers, self.latent_dim)
+
     def _warmed_up_beta(self, iterations):
         """Returns the weight of the KL, a scalar, in the update that follows so many others."""
         updates, warmup = (tf.cast(n, tf.float32) for n in (iterations, self._kl_weight.warmup))
@@ -460,8 +454,6 @@ def _at_once(gradients):
     Weights could else be updated before all gradients are computed from them, and XLA would keep a
     copy of their old values for that, at every update.
     """
-    if not gradients:
-        return gradients
     zero = 0.0 * tf.reshape(gradients[0], [-1])[0]  # NaN if that is not finite: then all is lost
     return [gradient + zero for gradient in gradients]
 

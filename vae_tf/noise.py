@@ -6,22 +6,25 @@ without, and take three times as long.
 
 import tensorflow as tf
 
+# A key is a seed and the number of a stream. Training's streams are numbered by its updates, from
+# 0; these are the others'.
+EVALUATION, REFINEMENT, HISTORY, PRINTED = -1, -2, -3, -4
+
 
 def normals(key, rows, numbers, dimensions):
-    """Returns noise [S, B, dimensions], of images `rows` and draws `numbers`.
+    """Returns noise [S, B, dimensions], of rows (images) and draws of these numbers.
 
     Compiled or not, on every machine, it is the same but for rounding.
 
     Args:
         key: two uint32; other keys give independent noise.
-        rows: of the images, ints [B].
-        numbers: of the draws, ints [S].
+        rows: ints [B].
+        numbers: ints [S].
         dimensions: an int >= 1.
     """
     pairs = -(-dimensions // 2)
     places = numbers[:, None, None] * pairs + tf.range(pairs)  # [S, 1, pairs]
-    counters = rows[:, None] + tf.zeros_like(places), places + tf.zeros_like(rows)[:, None]
-    bits = threefry(key, *(tf.cast(counter, tf.uint32) for counter in counters))
+    bits = threefry(key, tf.cast(rows[:, None], tf.uint32), tf.cast(places, tf.uint32))
     bits = tf.concat(bits, axis=-1)[..., :dimensions]
     # 23 bits, and a half: uniform numbers that float32 holds exactly, never 0 or 1.
     bits = tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32))
@@ -30,6 +33,8 @@ def normals(key, rows, numbers, dimensions):
 
 def threefry(key, first, second):
     """Returns two uint32 tensors, random bits for a key [2] and two uint32 tensors of counters.
+
+    Counters, and what is returned, are of one shape, or broadcast to it.
 
     Source: Salmon et al. (2011), Parallel Random Numbers: As Easy as 1, 2, 3; Threefry-2x32-20.
     """

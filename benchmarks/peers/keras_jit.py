@@ -7,10 +7,13 @@ shuffled at once; `Dataset.shuffle`, one digit at a time, makes an update a fift
 import tensorflow as tf
 
 from . import ours
+from .keras_plain import PlainVAE
 
 
 class Peer(ours.Peer):
     """`keras.Model.fit` with a `tf.data` pipeline; vae_tf leaves those to Keras."""
+
+    model = PlainVAE
 
     def __init__(self, images, batch_size, seed):
         steps = len(images) // batch_size
