@@ -83,11 +83,13 @@ def _panel(panel, setting, names):
     if limit:
         panel.axvline(limit["median"], color=LIMIT_LINE, linewidth=2)
         panel.axvspan(limit["min"], limit["max"], color=LIMIT_LINE, alpha=0.15, linewidth=0)
-        left_of_line = limit["median"] > right / 2
+        left_of_line = limit["median"] > 0.72 * right
         panel.text(
-            limit["min"] - right / 80 if left_of_line else limit["max"] + right / 80,
+            limit["median"] + (-right if left_of_line else right) / 60,
             len(names) - 0.55,
-            f"hardware limit: {limit['median']:,.0f}\n{contenders[LIMIT]['label']}",
+            f"hardware limit:\n{limit['median']:,.0f}\n{contenders[LIMIT]['label']}".replace(
+                "products ", "products\n"
+            ),
             color=LIMIT_LINE,
             ha="right" if left_of_line else "left",
             va="bottom",
