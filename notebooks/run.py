@@ -126,7 +126,8 @@ def main():
             store(notebook, path)
 
     with ThreadPoolExecutor(max(1, arguments.jobs)) as pool:
-        pending = [pool.submit(run_and_store, path) for path in paths]
+        # The last ones take longest, and so come first: both workers then end at about one time.
+        pending = [pool.submit(run_and_store, path) for path in reversed(paths)]
         try:
             for future in as_completed(pending):
                 future.result()
