@@ -397,11 +397,14 @@ print(json.dumps(found))
 
 
 @pytest.mark.faults
-def test_weights_are_the_same_in_any_process_with_any_number_of_threads(record_property):
-    found = [script(HASH, threads) for threads in (0, 0, 1, 2)]
-    assert found == found[:1] * 4
-    assert len(set(found[0])) == 2
-    record_property("count", "same weights in 4 processes: 1 thread, 2, and twice the default")
+def test_weights_are_the_same_in_any_process_with_as_many_threads(record_property):
+    default, again, one, one_again = (script(HASH, threads) for threads in (0, 0, 1, 1))
+    assert (default, one) == (again, one_again)
+    assert len(set(default)) == 2
+    # Products of batches of 256 are cut by the number of threads and the processor's caches, on
+    # some processors so that sums round otherwise. Those of batches of 32 are too small for that.
+    assert default[0] == one[0]
+    record_property("count", "same weights in 4 processes: twice with 1 thread, twice the default")
 
 
 MEMORY = """

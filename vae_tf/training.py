@@ -109,8 +109,8 @@ def train(digits, recipe=None, seed=0, verbose="auto", directory=None):
     Args:
         digits: what `load_mnist` returns.
         recipe: a `Recipe`; `Recipe.writeup()` if None.
-        seed: of weights, noise and order of the digits. The same seed on the same kind of machine
-            gives the same weights, to the last bit.
+        seed: of weights, noise and order of the digits. The same seed on the same kind of machine,
+            with as many threads, gives the same weights, to the last bit.
         verbose: as in `keras.Model.fit`; 0 is silent.
         directory: a folder for this run alone, made if there is none. Once a second at most it
             takes what the run needs to go on: stopped at any moment, and called again with the
