@@ -61,13 +61,10 @@ def _quality(runs, target):
 
 
 def _costs(imports, own):
-    ours, theirs = imports["vae_tf"], imports["its frameworks"]
-    extra = [mine - other for mine, other in zip(ours, theirs, strict=True)]
     result = {
         f"seconds_import_{name.replace(' ', '_')}": _rounded(times, 3)
         for name, times in imports.items()
     }
-    result["seconds_import_vae_tf_beyond_its_frameworks"] = _rounded(extra, 3)
     for key in own[0]:
         result[key] = _rounded([one[key] for one in own], 0 if key.endswith("_mb") else 4)
     return result

@@ -334,10 +334,19 @@ PATTERNS = {
 
 @pytest.fixture(scope="module")
 def at_the_edge():
-    return VAE()
+    vae = VAE()
+
+    @tf.function(jit_compile=True)
+    def terms_and_gradients(images, seed):
+        with tf.GradientTape() as tape:
+            terms = vae.elbo_terms(images, seed)
+            value = tf.reduce_sum(terms.elbo)
+        return terms, tape.gradient(value, vae.trainable_variables)
+
+    return vae, terms_and_gradients
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     exponents=st.lists(st.floats(-45, 10) | st.just(10.0), min_size=8, max_size=8),
     patterns=st.lists(st.sampled_from(sorted(PATTERNS)), min_size=8, max_size=8),
@@ -345,17 +354,15 @@ def at_the_edge():
     ink=st.sampled_from([0.0, 0.5, 1.0]),
 )
 def test_everything_stays_finite_at_extreme_weights(at_the_edge, exponents, patterns, seed, ink):
-    vae, rng = at_the_edge, np.random.default_rng(seed)
+    (vae, terms_and_gradients), rng = at_the_edge, np.random.default_rng(seed)
     for variable, exponent, pattern in zip(vae.weights, exponents, patterns, strict=True):
         variable.assign(10.0**exponent * PATTERNS[pattern](rng, variable.shape))
     images = (rng.random((4, 14, 14)) < ink).astype(np.uint8)
-    with tf.GradientTape() as tape:
-        terms = vae.elbo_terms(images, seed=[0, seed])
-        value = tf.reduce_sum(terms.elbo)
+    terms, gradients = terms_and_gradients(images, tf.constant([0, seed]))
     assert np.isfinite(terms).all()
     assert (np.asarray(terms.kl) >= -1e-4).all()
     assert (np.asarray(terms.log_likelihood) <= 0).all()
-    assert all(np.isfinite(g).all() for g in tape.gradient(value, vae.trainable_variables))
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
     found = evaluate(vae, images, num_samples=3, seed=seed)
     for name in ("elbo", "log_likelihood", "kl", "marginal_log_likelihood", "kl_per_dimension"):
         assert np.isfinite(getattr(found, name)).all()

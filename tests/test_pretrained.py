@@ -18,7 +18,7 @@ def test_loads_offline_and_works(name, images):
     assert type(vae) is vae_tf.VAE
     assert vae.count_params() == 53_716
     assert vae.seed == pretrained.SEED
-    assert vae.predict(images, verbose=0).shape == (64, 14, 14)
+    assert vae(images).shape == (64, 14, 14)
     before = vae.get_weights()[0]
     vae.fit(images, verbose=0)  # it can be trained further
     assert (vae.get_weights()[0] != before).any()

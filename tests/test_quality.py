@@ -76,7 +76,7 @@ def test_classifier_does_not_care_which_images_stand_beside(classifier, images):
 
 
 def test_training_finds_the_classes(digits):
-    trained = quality.train_classifier(digits, epochs=8, batch_size=32)
+    trained = quality.train_classifier(digits, epochs=4, batch_size=32)
     assert (trained(digits.test.images).classes == digits.test.labels).mean() > 0.9
     logits, labels = trained(digits.validation.images).logits, digits.validation.labels
     assert trained.temperature == quality.fit_temperature(logits, labels)

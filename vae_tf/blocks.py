@@ -227,9 +227,10 @@ class _Feed:
             logs, records = self.run_block(
                 self.x, self.weights, self._rows(number), tf.constant(place), tf.constant(count)
             )
-            records = {n: np.asarray(values)[:count].copy() for n, values in records.items()}
-            self.records.append(records)
-            self._check(records["loss"], self.origin + first + 1)
+            columns = records.numpy()[:count].T.copy()
+            names = [metric.name for metric in self.model.metrics]
+            self.records.append(dict(zip(names, columns, strict=False)))
+            self._check(self.records[-1]["loss"], self.origin + first + 1)
             first += count
         return logs
 
@@ -277,7 +278,8 @@ def run_block(model, x, weights, rows, first, count):
     """Makes `count` weight updates on batches `first` and on of `rows`, [updates, batch_size].
 
     Returns:
-        The model's metrics, and the logs of every update, [updates], zero beyond `count`.
+        The model's metrics, and a row for every update, zero beyond `count`: what the metrics were,
+        and the weight of its images in their means.
     """
     epoch_so_far = [tf.identity(variable) for variable in model.metrics_variables]
     names = [metric.name for metric in model.metrics]
@@ -305,6 +307,11 @@ def run_block(model, x, weights, rows, first, count):
     records = write(records, count - 1, last_row)
     for variable, value in zip(model.metrics_variables, epoch_so_far, strict=True):
         variable.assign(value)
-    for metric, values in zip(model.metrics, tf.unstack(records, axis=1), strict=False):
-        metric.update_state(values, sample_weight=records[:, -1])
-    return model.get_metrics_result(), dict(zip(names, tf.unstack(records, axis=1), strict=False))
+    # As `update_state` of every column would do, whose many small sums take long to compile.
+    images = records[:, -1]
+    summed = tf.concat([records[:, :-1], tf.ones_like(records[:, -1:])], axis=1)
+    *totals, count = tf.unstack(tf.linalg.matvec(summed, images, transpose_a=True))
+    for metric, total in zip(model.metrics, totals, strict=True):
+        metric.total.assign_add(total)
+        metric.count.assign_add(count)
+    return model.get_metrics_result(), records
