@@ -308,10 +308,10 @@ def run_block(model, x, weights, rows, first, count):
     for variable, value in zip(model.metrics_variables, epoch_so_far, strict=True):
         variable.assign(value)
     # As `update_state` of every column would do, whose many small sums take long to compile.
-    images = records[:, -1]
-    summed = tf.concat([records[:, :-1], tf.ones_like(records[:, -1:])], axis=1)
-    *totals, count = tf.unstack(tf.linalg.matvec(summed, images, transpose_a=True))
+    # A sum and not a product of matrices, which a GPU would round to ten bits.
+    weighed = tf.concat([records[:, :-1], tf.ones_like(records[:, -1:])], axis=1) * records[:, -1:]
+    *totals, weight = tf.unstack(tf.reduce_sum(weighed, axis=0))  # over updates
     for metric, total in zip(model.metrics, totals, strict=True):
         metric.total.assign_add(total)
-        metric.count.assign_add(count)
+        metric.count.assign_add(weight)
     return model.get_metrics_result(), records
