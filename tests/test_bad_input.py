@@ -84,8 +84,12 @@ FUNCTIONS = {
     "balanced": lambda m, per_class: m.digits.train.balanced(per_class),
     "VAE": lambda m, **bad: VAE(**bad),
     "fit": fit,
-    "fit validation": lambda m, images: fit(m, validation_data=(images,)),
-    "keras evaluate": lambda m, images: m.vae.evaluate(images, verbose=0),
+    "fit validation": lambda m, images=None, sample_weight=None: fit(
+        m, validation_data=(m.images if images is None else images, None, sample_weight)
+    ),
+    "keras evaluate": lambda m, images=None, **bad: m.vae.evaluate(
+        m.images if images is None else images, verbose=0, **bad
+    ),
     "predict": lambda m, images: m.vae.predict(images, verbose=0),
     "posterior": lambda m, images: m.vae.posterior(images),
     "elbo_terms": lambda m, **bad: m.vae.elbo_terms(m.images, **{"seed": [0, 0]} | bad),
@@ -238,6 +242,16 @@ BAD = {
         (dict(validation_split=-0.5), VALUE, "validation_split .* received -0.5"),
         (dict(validation_split=1.0), VALUE, "validation_split .* received 1.0"),
         (dict(validation_split=0.99), VALUE, "validation_split must leave .* 0.99 of 64"),
+    ],
+    "fit validation": [
+        (dict(sample_weight=np.ones(63)), VALUE, r"sample_weight must be \[64\]; received \[63\]"),
+        (dict(sample_weight=np.full(64, np.nan)), VALUE, "sample_weight .* received .*nan"),
+    ],
+    "keras evaluate": [
+        (dict(sample_weight=np.ones(63)), VALUE, r"sample_weight must be \[64\]; received \[63\]"),
+        (dict(sample_weight=np.full(64, -1.0)), VALUE, r"sample_weight .* received .*\[-1, -1\]"),
+        (dict(batch_size=0), VALUE, "batch_size .* received 0"),
+        (dict(batch_size=16.0), TYPE, "batch_size must be an int; received 16.0"),
     ],
     "posterior": [
         (dict(images=lambda m: m.images[0]), VALUE, r"\[B, 14, 14\]; received \(14, 14\)"),
@@ -440,8 +454,9 @@ def test_bad_input_is_refused_by_name_before_any_work(
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VAE_TF_CACHE", str(tmp_path))
-    for place, work in ((blocks.run_block, "of"), (keras.Model, "make_train_function")):
-        monkeypatch.setattr(place, work, lambda *_, **__: pytest.fail("training began"))
+    keras_own = [(keras.Model, f"make_{kind}_function") for kind in ("train", "test")]
+    for place, work in ((blocks.run_block, "of"), (blocks.test_block, "of"), *keras_own):
+        monkeypatch.setattr(place, work, lambda *_, **__: pytest.fail("work began"))
     monkeypatch.setattr(data, "_serve", lambda *_: pytest.fail("loading began"))
     bad = {key: value(made) if type(value) is type(split) else value for key, value in bad.items()}
     with pytest.raises(error, match=says) as caught:

@@ -142,6 +142,39 @@ def test_models_of_one_shape_share_a_program(images, monkeypatch):
     assert counts == [counts[0]] * 3
 
 
+def test_testing_shares_a_program_too_whatever_the_number_of_images(images, monkeypatch):
+    traces = []
+    step = VAE.test_step
+    monkeypatch.setattr(VAE, "test_step", lambda self, data: traces.append(1) or step(self, data))
+    for seed, count in enumerate([64, 33, 7]):
+        vae = VAE(latent_dim=5, hidden_units=7, seed=seed)
+        vae.compile(keras.optimizers.SGD(0.01 * (1 + seed)))
+        vae.evaluate(images[:count], verbose=0)
+    assert len(traces) == 1
+
+
+def test_tests_in_blocks_agree_with_single_uncompiled_ones(images, monkeypatch):
+    images, weight = images[:60], np.linspace(0.1, 2, 60).astype(np.float32)
+    vae = VAE(latent_dim=3, hidden_units=6)
+    for i in range(0, 60, 16):
+        logs = vae.test_step((images[i : i + 16], None, weight[i : i + 16]))
+    vae.compile()
+    whole = {"batch_size": 16, "sample_weight": weight, "verbose": 0, "return_dict": True}
+    found = vae.evaluate(images, **whole)
+    assert found == pytest.approx({name: float(log) for name, log in logs.items()}, rel=1e-5)
+    heard = []
+    listener = keras.callbacks.LambdaCallback(
+        on_test_batch_end=lambda batch, logs: heard.append(logs["loss"])
+    )
+    assert vae.evaluate(images, callbacks=[listener], **whole) == found
+    assert len(heard) == 4  # who listens to batches hears every one
+    monkeypatch.setattr(blocks, "ROWS_PER_BLOCK", 16 * 3)
+    assert vae.evaluate(images, **whole) == pytest.approx(found, rel=1e-6)
+    first = vae.evaluate(images, batch_size=16, steps=2, verbose=0, return_dict=True)
+    again = vae.evaluate(images[:32], batch_size=16, verbose=0, return_dict=True)
+    assert first == pytest.approx(again, rel=1e-5)
+
+
 @pytest.mark.parametrize("how", ["tf.data", "uncompiled", "eager", "unequal batches"])
 def test_other_ways_train_as_well(images, how):
     x = tf.data.Dataset.from_tensor_slices(images)
@@ -173,13 +206,13 @@ def test_callbacks_work_as_in_keras(images, tmp_path):
     ]
     vae = VAE(latent_dim=3, hidden_units=6)
     vae.compile("adam")
-    fit = {"validation_split": 0.25, "callbacks": callbacks, "epochs": 9, "verbose": 0}
+    fit = {"validation_data": (images[:9],), "callbacks": callbacks, "epochs": 9, "verbose": 0}
     history = vae.fit(images, batch_size=16, **fit)
     assert rates == pytest.approx([0.01, 0.005])  # stopped early, after two epochs
     assert len(history.history["val_loss"]) == 2
     assert (tmp_path / "log.csv").read_text().count("\n") == 3
     best = keras.saving.load_model(tmp_path / "best.keras")
-    assert int(best.optimizer.iterations) == 3 * 2  # 48 images, two epochs, each the best yet
+    assert int(best.optimizer.iterations) == 4 * 2  # two epochs, each the best yet
 
 
 def test_backup_and_restore_goes_on_where_it_was(images, tmp_path):
@@ -250,7 +283,7 @@ def test_fitting_with_averaging_ends_with_the_running_average(images):
         on_train_batch_end=lambda batch, logs: seen.append(vae.get_weights())
     )
     vae = VAE(latent_dim=3, hidden_units=6)
-    vae.compile(keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.9), steps_per_execution=1)
+    vae.compile(keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.9))
     vae.fit(images, batch_size=16, epochs=3, callbacks=[record], verbose=0)
     expected = seen[0]
     for weights_then in seen[1:]:
@@ -261,24 +294,47 @@ def test_fitting_with_averaging_ends_with_the_running_average(images):
         np.testing.assert_allclose(found, average, rtol=1e-4, atol=1e-6)
 
 
-def test_validation_is_of_all_batches_whatever_ran_before(images):
-    def validated(before):
-        vae = VAE(latent_dim=3, hidden_units=6)
-        vae.compile(keras.optimizers.Adam(0.01))
-        before(vae)
-        fit = {"validation_data": (images,), "validation_batch_size": 16, "verbose": 0}
-        return vae.fit(images, batch_size=16, **fit).history["val_loss"]
+def mean_kl(vae, images, weight=None):
+    """Returns what is to be the mean of KL[q‖p] over images with these weights, by NumPy."""
+    posterior = vae.posterior(images)
+    loc, scale = posterior.mean().numpy().astype(float), posterior.stddev().numpy().astype(float)
+    kl = (0.5 * (loc**2 + scale**2 - 1) - np.log(scale)).sum(axis=1)
+    return pytest.approx(np.average(kl, weights=weight), rel=1e-5)
 
-    fresh = validated(lambda vae: None)
-    assert validated(lambda vae: vae.evaluate(images, batch_size=16, verbose=0)) == fresh
+
+@pytest.mark.parametrize("kind", ["arrays", "tf.data"])
+def test_validation_is_of_all_batches_whatever_ran_before(images, kind):
+    x, held_out, sizes = images, (images,), {"batch_size": 16}
+    if kind == "tf.data":
+        x = held_out = tf.data.Dataset.from_tensor_slices(images).batch(16)
+        sizes = {}
+    vae = VAE(latent_dim=3, hidden_units=6)
+    vae.compile(keras.optimizers.Adam(0.01))
+    vae.evaluate(x, **sizes, verbose=0)
+    history = vae.fit(images, batch_size=16, validation_data=held_out, verbose=0).history
+    assert history["val_kl"] == [mean_kl(vae, images)]
 
 
 def test_held_out_digits_take_their_weights_along(images):
     weight = np.linspace(0.1, 2, 64).astype(np.float32)
     fit = {"epochs": 2, "sample_weight": weight}
-    expected, _ = fitted(images[:48], epochs=2, sample_weight=weight[:48])
-    vae, history = fitted(images, **fit, validation_split=0.25)
+    expected, _ = fitted(images[:60], epochs=2, sample_weight=weight[:60])
+    vae, history = fitted(images, **fit, validation_split=1 / 16)
     assert_same(vae, expected)
-    held_out = {"sample_weight": weight[48:], "batch_size": 16, "verbose": 0}
-    loss = vae.evaluate(images[48:], **held_out, return_dict=True)["loss"]
-    np.testing.assert_allclose(history.history["val_loss"][-1], loss, rtol=1e-5)
+    assert history.history["val_kl"][-1] == mean_kl(vae, images[60:], weight[60:])
+
+
+@pytest.mark.parametrize("how", ["blocks", "uncompiled", "eager"])
+def test_weights_count_whichever_way(images, how):
+    compiled = {} if how == "blocks" else {"jit_compile": False, "run_eagerly": how == "eager"}
+    weight = np.linspace(0, 1, 64).astype(np.float32) ** 4
+    held_out = {"validation_data": (images, None, weight)}
+    vae, history = fitted(images, 0, compiled, shuffle=False, sample_weight=weight, **held_out)
+    expected = mean_kl(vae, images, weight)
+    assert history.history["val_kl"][-1] == expected
+    test = {"sample_weight": weight, "verbose": 0, "return_dict": True}
+    assert vae.evaluate(images, **test)["kl"] == expected
+    in_blocks, _ = fitted(images, shuffle=False, sample_weight=weight)
+    assert_same(vae, in_blocks, rtol=2e-4, atol=2e-5)
+    unweighted, _ = fitted(images, shuffle=False)
+    assert np.abs(weights(vae)[0] - weights(unweighted)[0]).max() > 1e-3

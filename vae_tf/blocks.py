@@ -1,9 +1,10 @@
-"""`fit` for arrays: blocks of weight updates, made by one XLA program.
+"""`fit` and `evaluate` for arrays: blocks of batches, each block a call of one XLA program.
 
 A weight update of a small model costs far less than what Python and TensorFlow's runtime add to
 it. `BlockTrainer` is a `keras.Model` whose `fit`, given arrays, runs `train_step` in a compiled
-loop over a block of batches. `train_step` stays the one definition of an update; epochs,
-callbacks, the progress bar, validation and stopping stay Keras's.
+loop over a block of batches, and whose `evaluate` does the same with `test_step`. These stay the
+definitions of an update and of a test; epochs, callbacks, the progress bar, validation and
+stopping stay Keras's.
 
 What cannot run that way takes Keras's own path, without being told to: `tf.data` pipelines, a
 `tf.distribute` strategy, class weights, `run_eagerly=True`, `jit_compile=False`.
@@ -46,11 +47,14 @@ class BlockTrainer(keras.Model):
 
     A subclass gives `seed`, an int, and a `train_step(data)` that takes `x` or
     `(x, None, sample_weight)`, updates `keras.metrics.Mean` metrics, one of them `loss`, and
-    returns their results, and draws its noise from the seed and `optimizer.iterations` alone.
+    returns their results, and draws its noise from the seed and `optimizer.iterations` alone;
+    and a `test_step(data)` that takes the same, updates the metrics, and draws its noise from the
+    seed and the metrics.
     """
 
     largest_loss = math.inf  # `fit` on arrays raises `DivergenceError` where a loss is not below it
-    _feed = None
+    _feed = None  # of the `fit` that runs
+    _exam = None  # of the `evaluate` that runs, maybe inside `fit`
     _tested_with = None  # batches in a call of `test_function`, which Keras keeps
 
     def compile(self, optimizer="adam", *, steps_per_execution="auto", jit_compile=True, **kwargs):
@@ -100,7 +104,12 @@ class BlockTrainer(keras.Model):
                 unless it is set; not where the callback `TerminateOnNaN` is to stop instead.
         """
         self.train_function = None
-        if not self._trains_in_blocks(x) or kwargs.get("class_weight") is not None:
+        validation = kwargs.get("validation_data")
+        if isinstance(validation, tuple | list) and len(validation) == 3:
+            held_out, targets, weights = validation
+            kwargs["validation_data"] = held_out, _targets(targets, weights), weights
+        if not self._runs_in_blocks(x) or kwargs.get("class_weight") is not None:
+            y = _targets(y, kwargs.get("sample_weight"))
             return super().fit(x, y, batch_size, epochs, **kwargs)
         batch_size = 32 if batch_size is None else checks.integer("batch_size", batch_size, 1)
         weights, split = kwargs.pop("sample_weight", None), kwargs.pop("validation_split", 0.0)
@@ -119,7 +128,7 @@ class BlockTrainer(keras.Model):
         if any(isinstance(callback, keras.callbacks.TerminateOnNaN) for callback in callbacks):
             feed.largest_loss = None
         per_call = self.steps_per_execution
-        if self._automatic and not _wants_every_batch(callbacks):
+        if self._automatic and not _wants_every_batch(callbacks, "train_batch", "batch"):
             per_call = min(feed.window, steps)
         feed.begin(steps, per_call, endless)
         self._feed, self.steps_per_execution, kept = feed, per_call, self.steps_per_execution
@@ -134,6 +143,36 @@ class BlockTrainer(keras.Model):
         history.updates = feed.updates()
         return history
 
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose="auto",
+        sample_weight=None,
+        steps=None,
+        callbacks=None,
+        **kwargs,
+    ):
+        """Evaluates as `keras.Model.evaluate` does; arrays are tested in compiled blocks."""
+        kwargs |= {"verbose": verbose, "callbacks": callbacks}
+        if steps is not None or not self._runs_in_blocks(x):
+            y = _targets(y, sample_weight)
+            kwargs |= {"sample_weight": sample_weight, "steps": steps}
+            return super().evaluate(x, y, batch_size, **kwargs)
+        kwargs.pop("_use_cached_eval_dataset", None)  # batches that Keras made of them, for `fit`
+        batch_size = 32 if batch_size is None else checks.integer("batch_size", batch_size, 1)
+        exam = _Exam(self, x, sample_weight, batch_size)
+        every = _wants_every_batch(_listed(callbacks), "test_batch")
+        exam.per_call = min(exam.window, self.steps_per_execution if every else exam.batches)
+        starts = tf.data.Dataset.range(0, exam.batches, exam.per_call)
+        kept = self.steps_per_execution, self.test_function
+        self._exam, self.steps_per_execution, self.test_function = exam, exam.per_call, None
+        try:
+            return super().evaluate(starts.repeat(), steps=exam.batches, **kwargs)
+        finally:
+            self._exam, (self.steps_per_execution, self.test_function) = None, kept
+
     def updates_so_far(self):
         """Returns the logs of every update that the running `fit` has made: as its `updates`."""
         return self._feed.updates()
@@ -146,12 +185,18 @@ class BlockTrainer(keras.Model):
             self.train_function = self._feed.train_block
 
     def make_test_function(self, force=False):
-        """Makes it anew when it is to take more or fewer batches in a call than it was made for."""
+        """Lets `evaluate` call a compiled block, as `make_train_function` does.
+
+        Keras's own is made anew when it is to take more or fewer batches in a call than before.
+        """
+        if self._exam is not None:
+            self.test_function = self._exam.test_block
+            return
         stale = self._tested_with != self.steps_per_execution
         self._tested_with = self.steps_per_execution
         super().make_test_function(force or stale)
 
-    def _trains_in_blocks(self, x):
+    def _runs_in_blocks(self, x):
         return (
             isinstance(x, np.ndarray | tf.Tensor)
             and self.jit_compile
@@ -161,16 +206,25 @@ class BlockTrainer(keras.Model):
         )
 
 
-def _wants_every_batch(callbacks):
-    """Tells whether a callback of the user's own listens to single batches."""
+def _wants_every_batch(callbacks, *kinds):
+    """Tells whether a callback of the user's own listens to single batches of one of the kinds."""
     base = keras.callbacks.Callback
-    hooks = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
+    hooks = [f"on_{kind}_{side}" for kind in kinds for side in ("begin", "end")]
     return any(
-        getattr(type(callback), hook) is not getattr(base, hook)
+        hook in vars(callback)  # where a `LambdaCallback` has it
+        or (
+            getattr(type(callback), hook) is not getattr(base, hook)
+            and not callback.__module__.startswith("keras.")
+        )
         for callback in callbacks
-        if isinstance(callback, base) and not callback.__module__.startswith("keras.")
+        if isinstance(callback, base)
         for hook in hooks
     )
+
+
+def _targets(targets, sample_weight):
+    """Returns targets, nowhere looked at, to go with weights: without, Keras would drop these."""
+    return sample_weight if targets is None else targets
 
 
 def _listed(callbacks):
@@ -191,9 +245,7 @@ class _Feed:
         # Only a short last batch, or weights of the user's own, make batches carry weights.
         self.weights = None
         if sample_weight is not None or self.size % batch_size:
-            weights = np.ones(self.size) if sample_weight is None else np.asarray(sample_weight)
-            if weights.shape != (self.size,):
-                raise ValueError(f"sample_weight must be [{self.size}]; received {weights.shape}.")
+            weights = _weights(sample_weight, self.size)
             # One more, of weight 0: the padding of a short batch points at it, and in `x`, where
             # XLA keeps positions within bounds, at the last image.
             self.weights = tf.constant(np.append(weights, 0), tf.float32)
@@ -271,6 +323,67 @@ class _Feed:
         """Returns the logs of every update: a dict of arrays [updates]."""
         names = self.records[0] if self.records else ()
         return {name: np.concatenate([block[name] for block in self.records]) for name in names}
+
+
+class _Exam:
+    """The batches of one call of `evaluate`; `per_call` of them are tested in a call, at most."""
+
+    def __init__(self, model, x, sample_weight, batch_size):
+        self.model, self.batch_size = model, batch_size
+        self.arrays = x, _weights(sample_weight, len(x))
+        self.batches = -(-len(x) // batch_size)
+        self.window = max(1, ROWS_PER_BLOCK // batch_size)
+        self.program = test_block.of(model)
+
+    def test_block(self, starts):
+        """Tests the next batches; returns the logs of all that were tested."""
+        first = int(next(starts))
+        count = min(self.per_call, self.batches - first)
+        block = [self._cut(array, first, count) for array in self.arrays]
+        variables = self.model.metrics_variables
+        state = [tf.convert_to_tensor(variable) for variable in variables]
+        state = self.program(state, *block, tf.constant(count))
+        for variable, value in zip(variables, state, strict=True):
+            variable.assign(value)
+        return self.model.get_metrics_result()
+
+    def _cut(self, array, first, count):
+        """Returns batches, [window, batch_size, ...]: always as many, whatever the array's size.
+
+        Zeros pad them, which give images no weight.
+        """
+        rows = array[first * self.batch_size : (first + count) * self.batch_size]
+        missing = self.window * self.batch_size - len(rows)
+        padded = tf.pad(rows, [[0, missing], *[[0, 0]] * (rows.ndim - 1)])
+        return tf.reshape(padded, [self.window, self.batch_size, *rows.shape[1:]])
+
+
+def _weights(sample_weight, size):
+    """Returns the weights of images, [size]: ones where there are none.
+
+    Raises:
+        ValueError: if they are of another shape.
+    """
+    weights = np.ones(size) if sample_weight is None else np.asarray(sample_weight)
+    if weights.shape != (size,):
+        raise ValueError(f"sample_weight must be [{size}]; received {weights.shape}.")
+    return weights.astype(np.float32)
+
+
+@shared
+def test_block(model, state, batches, weights, count):
+    """Tests the first `count` batches, [window, batch_size, ...], weights [window, batch_size].
+
+    Args and Returns: the values of the model's metrics, before and after.
+    """
+
+    def test(i, state):
+        for variable, value in zip(model.metrics_variables, state, strict=True):
+            variable.assign(value)
+        model.test_step((tf.gather(batches, i), None, tf.gather(weights, i)))
+        return i + 1, [tf.identity(variable.value) for variable in model.metrics_variables]
+
+    return tf.while_loop(lambda i, _: i < count, test, (tf.constant(0), state))[1]
 
 
 @shared(trains=True)

@@ -317,18 +317,26 @@ class VAE(BlockTrainer):
             )
         validation = kwargs.get("validation_data")
         if isinstance(validation, tuple | list) and validation:
-            kwargs["validation_data"] = (self._checked_data(validation[0]), *validation[1:])
-        if is_array and (weights := kwargs.get("sample_weight")) is not None:
-            kwargs["sample_weight"] = checks.image_weights("sample_weight", weights, len(x))
+            held_out, *rest = validation
+            held_out = self._checked_data(held_out)
+            if len(rest) == 2:
+                rest[1] = _checked_weights(rest[1], held_out)
+            kwargs["validation_data"] = (held_out, *rest)
+        if is_array:
+            kwargs["sample_weight"] = _checked_weights(kwargs.get("sample_weight"), x)
         return super().fit(x, y, batch_size, epochs, **kwargs)
 
     fit.__doc__ += BlockTrainer.fit.__doc__.partition("blocks.")[2]
 
-    def evaluate(self, x=None, *args, **kwargs):
+    def evaluate(
+        self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, **kwargs
+    ):
         """Evaluates as `keras.Model.evaluate` does; arrays are checked first, as in `fit`."""
         if not kwargs.get("_use_cached_eval_dataset"):  # `fit` has checked its validation data
             x = self._checked_data(x)
-        return super().evaluate(x, *args, **kwargs)
+            if not _is_pipeline(x):
+                sample_weight = _checked_weights(sample_weight, x)
+        return super().evaluate(x, y, batch_size, verbose, sample_weight, **kwargs)
 
     def predict(self, x, *args, **kwargs):
         """Predicts as `keras.Model.predict` does; arrays are checked first, as in `fit`."""
@@ -429,6 +437,10 @@ def _is_pipeline(x):
         return True
     arrays = list | tuple | dict | set | str | bytes
     return hasattr(x, "__iter__") and not hasattr(x, "__array__") and not isinstance(x, arrays)
+
+
+def _checked_weights(weights, images):
+    return None if weights is None else checks.image_weights("sample_weight", weights, len(images))
 
 
 def _check_pair(seed):
