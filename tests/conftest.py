@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from patterns import patterns
 
 
 @pytest.fixture(scope="session")
@@ -12,4 +11,6 @@ def images():
 @pytest.fixture(scope="session")
 def digits():
     """Ten simple patterns with noise in place of MNIST: 640 / 100 / 60 images."""
+    from patterns import patterns  # here, so that the process which hands out tests stays light
+
     return patterns()
