@@ -87,6 +87,7 @@ FUNCTIONS = {
     "fit validation": lambda m, images=None, sample_weight=None: fit(
         m, validation_data=(m.images if images is None else images, None, sample_weight)
     ),
+    "fit validation alone": lambda m, images: fit(m, validation_data=images),
     "keras evaluate": lambda m, images=None, **bad: m.vae.evaluate(
         m.images if images is None else images, verbose=0, **bad
     ),
@@ -246,6 +247,10 @@ BAD = {
     "fit validation": [
         (dict(sample_weight=np.ones(63)), VALUE, r"sample_weight must be \[64\]; received \[63\]"),
         (dict(sample_weight=np.full(64, np.nan)), VALUE, "sample_weight .* received .*nan"),
+    ],
+    "fit validation alone": [
+        (dict(images=lambda m: 255 * m.images), VALUE, r"must hold only 0 and 1; .* \[0, 255\]"),
+        (dict(images=lambda m: m.images[:, :13]), VALUE, r"received \[64, 13, 14\]"),
     ],
     "keras evaluate": [
         (dict(sample_weight=np.ones(63)), VALUE, r"sample_weight must be \[64\]; received \[63\]"),

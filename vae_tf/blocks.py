@@ -163,8 +163,9 @@ class BlockTrainer(keras.Model):
         kwargs.pop("_use_cached_eval_dataset", None)  # batches that Keras made of them, for `fit`
         batch_size = 32 if batch_size is None else checks.integer("batch_size", batch_size, 1)
         exam = _Exam(self, x, sample_weight, batch_size)
-        every = _wants_every_batch(_listed(callbacks), "test_batch")
-        exam.per_call = min(exam.window, self.steps_per_execution if every else exam.batches)
+        exam.per_call = min(exam.window, exam.batches)
+        if _wants_every_batch(_listed(callbacks), "test_batch"):
+            exam.per_call = 1 if self._automatic else min(exam.window, self.steps_per_execution)
         starts = tf.data.Dataset.range(0, exam.batches, exam.per_call)
         kept = self.steps_per_execution, self.test_function
         self._exam, self.steps_per_execution, self.test_function = exam, exam.per_call, None

@@ -316,8 +316,8 @@ class VAE(BlockTrainer):
                 f"validation_split must leave images to train on; received {split} of {len(x)}."
             )
         validation = kwargs.get("validation_data")
-        if isinstance(validation, tuple | list) and validation:
-            held_out, *rest = validation
+        if validation is not None and not _is_pipeline(validation):
+            held_out, *rest = validation if isinstance(validation, tuple | list) else (validation,)
             held_out = self._checked_data(held_out)
             if len(rest) == 2:
                 rest[1] = _checked_weights(rest[1], held_out)
