@@ -314,6 +314,8 @@ def test_held_out_digits_take_their_weights_along(images):
     vae, history = fitted(images, **fit, validation_split=1 / 16)
     assert_same(vae, expected)
     assert history.history["val_kl"][-1] == mean_kl(vae, images[60:], weight[60:])
+    vae, history = fitted(images, **fit, validation_split=1 / 16, validation_steps=1)
+    assert history.history["val_kl"][-1] == mean_kl(vae, images[60:], weight[60:])
 
 
 @pytest.mark.parametrize("how", ["blocks", "uncompiled", "eager"])

@@ -115,8 +115,8 @@ class BlockTrainer(keras.Model):
         weights, split = kwargs.pop("sample_weight", None), kwargs.pop("validation_split", 0.0)
         if split and kwargs.get("validation_data") is None:
             cut = int(len(x) * (1 - split))
-            kwargs["validation_data"] = (x[cut:], None, None if weights is None else weights[cut:])
-            x, weights = x[:cut], None if weights is None else weights[:cut]
+            held, weights = (None, None) if weights is None else (weights[cut:], weights[:cut])
+            kwargs["validation_data"], x = (x[cut:], _targets(None, held), held), x[:cut]
         kwargs.setdefault("validation_batch_size", batch_size)
         feed = _Feed(self, x, weights, batch_size, kwargs.pop("shuffle", True))
         steps = kwargs.pop("steps_per_epoch", None)
