@@ -54,14 +54,20 @@ def test_block_length_changes_nothing(images, length, monkeypatch):
 
 def test_same_seed_same_weights_whatever_runs_beside(images):
     class Listener(keras.callbacks.Callback):
+        batches = tested = 0
+
         def on_train_batch_end(self, batch, logs=None):
-            self.batches = getattr(self, "batches", 0) + 1
+            self.batches += 1
+
+        def on_test_batch_end(self, batch, logs=None):
+            self.tested += 1
 
     listener = Listener()
     expected, _ = fitted(images)
-    observed, history = fitted(images, validation_data=(images[:8],), callbacks=[listener])
+    observed, history = fitted(images, validation_data=(images[:40],), callbacks=[listener])
     assert_same(observed, expected)
     assert listener.batches == 3 * 4  # who listens to batches hears every one
+    assert listener.tested == 3 * 3
     assert len(history.history["val_loss"]) == 3
     other, _ = fitted(images, seed=1)
     assert any((a != b).any() for a, b in zip(weights(other), weights(expected), strict=True))
