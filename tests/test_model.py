@@ -204,7 +204,7 @@ def test_gradient_grows_by_the_kls_per_unit_of_beta(images):
         vae.set_weights(before)
         vae.beta = beta
         vae.compile(keras.optimizers.SGD(1.0))
-        fit = {"sample_weight": np.ones(64), "shuffle": False}
+        fit = {"sample_weight": np.ones(64), "shuffle": False}  # the program of the last test too
         vae.fit(images, batch_size=64, verbose=0, **fit)
         steps[beta] = before[3] - vae.get_weights()[3]  # the encoder's last biases: [loc, scale]
     np.testing.assert_allclose(steps[2.25] - steps[0.25], 2 * expected, rtol=1e-4, atol=1e-5)

@@ -54,7 +54,7 @@ class BlockTrainer(keras.Model):
 
     largest_loss = math.inf  # `fit` on arrays raises `DivergenceError` where a loss is not below it
     _feed = None  # of the `fit` that runs
-    _exam = None  # of the `evaluate` that runs, maybe inside `fit`
+    _test_feed = None  # of the `evaluate` that runs, maybe inside `fit`
     _tested_with = None  # batches in a call of `test_function`, which Keras keeps
 
     def compile(self, optimizer="adam", *, steps_per_execution="auto", jit_compile=True, **kwargs):
@@ -107,16 +107,16 @@ class BlockTrainer(keras.Model):
         validation = kwargs.get("validation_data")
         if isinstance(validation, tuple | list) and len(validation) == 3:
             held_out, targets, weights = validation
-            kwargs["validation_data"] = held_out, _targets(targets, weights), weights
+            kwargs["validation_data"] = held_out, _targets(held_out, targets, weights), weights
         if not self._runs_in_blocks(x) or kwargs.get("class_weight") is not None:
-            y = _targets(y, kwargs.get("sample_weight"))
+            y = _targets(x, y, kwargs.get("sample_weight"))
             return super().fit(x, y, batch_size, epochs, **kwargs)
         batch_size = 32 if batch_size is None else checks.integer("batch_size", batch_size, 1)
         weights, split = kwargs.pop("sample_weight", None), kwargs.pop("validation_split", 0.0)
         if split and kwargs.get("validation_data") is None:
             cut = int(len(x) * (1 - split))
             held, weights = (None, None) if weights is None else (weights[cut:], weights[:cut])
-            kwargs["validation_data"], x = (x[cut:], _targets(None, held), held), x[:cut]
+            kwargs["validation_data"], x = (x[cut:], _targets(x, None, held), held), x[:cut]
         kwargs.setdefault("validation_batch_size", batch_size)
         feed = _Feed(self, x, weights, batch_size, kwargs.pop("shuffle", True))
         steps = kwargs.pop("steps_per_epoch", None)
@@ -157,22 +157,22 @@ class BlockTrainer(keras.Model):
         """Evaluates as `keras.Model.evaluate` does; arrays are tested in compiled blocks."""
         kwargs |= {"verbose": verbose, "callbacks": callbacks}
         if steps is not None or not self._runs_in_blocks(x):
-            y = _targets(y, sample_weight)
+            y = _targets(x, y, sample_weight)
             kwargs |= {"sample_weight": sample_weight, "steps": steps}
             return super().evaluate(x, y, batch_size, **kwargs)
         kwargs.pop("_use_cached_eval_dataset", None)  # batches that Keras made of them, for `fit`
         batch_size = 32 if batch_size is None else checks.integer("batch_size", batch_size, 1)
-        exam = _Exam(self, x, sample_weight, batch_size)
-        exam.per_call = min(exam.window, exam.batches)
+        feed = _TestFeed(self, x, sample_weight, batch_size)
+        feed.per_call = min(feed.window, feed.batches)
         if _wants_every_batch(_listed(callbacks), "test_batch"):
-            exam.per_call = 1 if self._automatic else min(exam.window, self.steps_per_execution)
-        starts = tf.data.Dataset.range(0, exam.batches, exam.per_call)
+            feed.per_call = 1 if self._automatic else min(feed.window, self.steps_per_execution)
+        starts = tf.data.Dataset.range(0, feed.batches, feed.per_call)
         kept = self.steps_per_execution, self.test_function
-        self._exam, self.steps_per_execution, self.test_function = exam, exam.per_call, None
+        self._test_feed, self.steps_per_execution, self.test_function = feed, feed.per_call, None
         try:
-            return super().evaluate(starts.repeat(), steps=exam.batches, **kwargs)
+            return super().evaluate(starts.repeat(), steps=feed.batches, **kwargs)
         finally:
-            self._exam, (self.steps_per_execution, self.test_function) = None, kept
+            self._test_feed, (self.steps_per_execution, self.test_function) = None, kept
 
     def updates_so_far(self):
         """Returns the logs of every update that the running `fit` has made: as its `updates`."""
@@ -190,8 +190,8 @@ class BlockTrainer(keras.Model):
 
         Keras's own is made anew when it is to take more or fewer batches in a call than before.
         """
-        if self._exam is not None:
-            self.test_function = self._exam.test_block
+        if self._test_feed is not None:
+            self.test_function = self._test_feed.test_block
             return
         stale = self._tested_with != self.steps_per_execution
         self._tested_with = self.steps_per_execution
@@ -223,9 +223,11 @@ def _wants_every_batch(callbacks, *kinds):
     )
 
 
-def _targets(targets, sample_weight):
+def _targets(x, targets, sample_weight):
     """Returns targets, nowhere looked at, to go with weights: without, Keras would drop these."""
-    return sample_weight if targets is None else targets
+    if targets is None and isinstance(x, np.ndarray | tf.Tensor):  # a pipeline brings its own
+        return sample_weight
+    return targets
 
 
 def _listed(callbacks):
@@ -326,7 +328,7 @@ class _Feed:
         return {name: np.concatenate([block[name] for block in self.records]) for name in names}
 
 
-class _Exam:
+class _TestFeed:
     """The batches of one call of `evaluate`; `per_call` of them are tested in a call, at most."""
 
     def __init__(self, model, x, sample_weight, batch_size):
