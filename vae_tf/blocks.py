@@ -403,23 +403,27 @@ def run_block(model, x, weights, rows, first, count):
     def write(records, i, row):
         return tf.tensor_scatter_nd_update(records, [[i]], [tf.stack(row)])
 
-    def update(i, records, last_row):
+    def update(i, positions, records, last_row):
         for metric in model.metrics:
             metric.reset_state()  # so that the logs are this batch's alone
-        positions = tf.gather(rows, first + i)  # `rows[first + i]` would compile for each `first`
-        batch = tf.gather(x, positions)
+        batch = tf.reshape(tf.gather(flat, positions), [positions.shape[0], *x.shape[1:]])
         if weights is not None:
             batch = (batch, None, tf.gather(weights, positions))
         logs = model.train_step(batch)
         # Written an update late: XLA would else fuse the sums over the batch into the writing,
         # and add them up anew for every number in the row, in plain loops.
         row = [*(logs[name] for name in names), tf.identity(model.metrics[0].count.value)]
-        return i + 1, write(records, tf.maximum(i - 1, 0), last_row), row
+        # Looked up an update early: XLA would else look them up anew for every pixel. There is no
+        # row after the last, and XLA takes the last again.
+        after = tf.gather(rows, first + i + 1)
+        return i + 1, after, write(records, tf.maximum(i - 1, 0), last_row), row
 
+    flat = tf.reshape(x, [x.shape[0], -1])  # XLA gathers long rows faster than many short ones
+    positions = tf.gather(rows, first)  # `rows[first]` would compile for each `first`
     records = tf.zeros([rows.shape[0], len(names) + 1])
     last_row = [tf.zeros([])] * (len(names) + 1)
-    loop = (tf.constant(0), records, last_row)
-    _, records, last_row = tf.while_loop(lambda i, *_: i < count, update, loop)
+    loop = (tf.constant(0), positions, records, last_row)
+    _, _, records, last_row = tf.while_loop(lambda i, *_: i < count, update, loop)
     records = write(records, count - 1, last_row)
     for variable, value in zip(model.metrics_variables, epoch_so_far, strict=True):
         variable.assign(value)

@@ -243,7 +243,7 @@ class VAE(BlockTrainer):
             beta = self._warmed_up_beta(self.optimizer.iterations)
             losses = beta * terms.kl - terms.log_likelihood  # [B]
             loss = _mean(losses, weights) / tf.distribute.get_strategy().num_replicas_in_sync
-        gradients = _at_once(tape.gradient(loss, self.trainable_variables))
+        gradients = _in_turn(tape.gradient(loss, self.trainable_variables))
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
         return self._track(losses, terms, weights)
 
@@ -460,14 +460,14 @@ def _mean(values, weights):
     return tf.math.divide_no_nan(tf.reduce_sum(weights * values), tf.reduce_sum(weights))
 
 
-def _at_once(gradients):
-    """Returns the gradients, each to be had only when that of the first layer, the last one, is.
+def _in_turn(gradients):
+    """Returns the gradients, each to be had only when that of the weights before them is.
 
-    Weights could else be updated before all gradients are computed from them, and XLA would keep a
-    copy of their old values for that, at every update.
+    Weights could else be updated before the layer below has its gradients from them, and XLA would
+    keep a copy of their old values for that, at every update.
     """
-    zero = 0.0 * tf.reshape(gradients[0], [-1])[0]  # NaN if that is not finite: then all is lost
-    return [gradient + zero for gradient in gradients]
+    starts = [0.0 * tf.reshape(gradient, [-1])[0] for gradient in gradients[:-1]]  # NaN stays NaN
+    return [*gradients[:1], *(g + zero for g, zero in zip(gradients[1:], starts, strict=True))]
 
 
 @tf.custom_gradient
