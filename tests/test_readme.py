@@ -11,7 +11,13 @@ from vae_tf import results
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PUBLISHED = results.read(ROOT / "figures")
-BENCHMARKS = json.loads((ROOT / "benchmarks" / "results.json").read_text())
+BENCHMARKS = {
+    name: json.loads((ROOT / "benchmarks" / file).read_text())
+    for name, file in (
+        ("benchmarks", "results.json"),
+        ("benchmarks, AMD EPYC", "results-amd-epyc.json"),
+    )
+}
 
 
 def numbers(text):
@@ -20,7 +26,7 @@ def numbers(text):
 
 
 def lookup(path):
-    value = {**PUBLISHED, "benchmarks": BENCHMARKS}
+    value = PUBLISHED | BENCHMARKS
     for key in path.split(" / "):
         value = value[int(key) if isinstance(value, list) else key]
     return value
