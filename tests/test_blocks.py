@@ -189,6 +189,22 @@ def test_pipelines_of_unequal_batches_train_as_well(images):
     assert history[-1] < history[0] - 5
 
 
+def test_no_thread_tunes_the_datasets_that_keras_is_given(images, monkeypatch):
+    # TensorFlow's would keep the end of a `fit` waiting, at worst as long as it had taken.
+    given = []
+    for method in ("fit", "evaluate"):
+        original = getattr(keras.Model, method)
+
+        def noted(self, x, *args, original=original, **kwargs):
+            given.append(x)
+            return original(self, x, *args, **kwargs)
+
+        monkeypatch.setattr(keras.Model, method, noted)
+    vae, _ = fitted(images)
+    vae.evaluate(images, verbose=0)
+    assert [dataset.options().autotune.enabled for dataset in given] == [False, False]
+
+
 def test_callbacks_work_as_in_keras(images, tmp_path):
     keras.utils.set_random_seed(0)
     rates = []

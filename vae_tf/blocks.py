@@ -134,7 +134,7 @@ class BlockTrainer(keras.Model):
         self._feed, self.steps_per_execution, kept = feed, per_call, self.steps_per_execution
         try:
             # Keras counts single updates; the dataset says where in the epoch each block begins.
-            starts = tf.data.Dataset.range(0, steps, per_call).repeat()
+            starts = _starts(steps, per_call)
             history = super().fit(
                 starts, epochs=epochs, steps_per_epoch=steps, shuffle=False, **kwargs
             )
@@ -166,11 +166,11 @@ class BlockTrainer(keras.Model):
         feed.per_call = min(feed.window, feed.batches)
         if _wants_every_batch(_listed(callbacks), "test_batch"):
             feed.per_call = 1 if self._automatic else min(feed.window, self.steps_per_execution)
-        starts = tf.data.Dataset.range(0, feed.batches, feed.per_call)
+        starts = _starts(feed.batches, feed.per_call)
         kept = self.steps_per_execution, self.test_function
         self._test_feed, self.steps_per_execution, self.test_function = feed, feed.per_call, None
         try:
-            return super().evaluate(starts.repeat(), steps=feed.batches, **kwargs)
+            return super().evaluate(starts, steps=feed.batches, **kwargs)
         finally:
             self._test_feed, (self.steps_per_execution, self.test_function) = None, kept
 
@@ -234,6 +234,15 @@ def _listed(callbacks):
     if isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks = callbacks.callbacks
     return callbacks if isinstance(callbacks, list | tuple) else [callbacks]
+
+
+def _starts(steps, per_call):
+    """Returns a dataset of where the blocks of an epoch begin, epoch after epoch."""
+    options = tf.data.Options()
+    # Nothing to tune, and the thread that tunes can keep the end of a `fit` waiting: it sleeps
+    # twice as long every time, at last as long as the whole `fit` has taken.
+    options.autotune.enabled = False
+    return tf.data.Dataset.range(0, steps, per_call).repeat().with_options(options)
 
 
 class _Feed:
