@@ -25,25 +25,39 @@ def shared(function=None, *, trains=False):
             What it assigns in the twin is then assigned in the model that was passed.
 
     Returns:
-        A function of the same arguments, and as its attribute `of` one that takes the model alone
-        and returns its program, for calling that often. A decorator, if `function` is not given.
-        As with any `tf.function`, other shapes compile anew.
+        A function of the same arguments; as with any `tf.function`, other shapes compile anew. And
+        as its attribute `of` one that takes the model alone and returns its program, for calling
+        that often with tensors of the same shapes. A decorator, if `function` is not given.
     """
     if function is None:
         return functools.partial(shared, trains=trains)
     compile_, variables = (_compile_training, _state) if trains else (_compile, _weights)
 
-    def of(model):
+    def program_and_values(model):
         key = (function, type(model), _configuration(model, with_optimizer=trains))
         if key not in _made:
             _made[key] = compile_(function, _twin(model, with_optimizer=trains))
-        return functools.partial(_made[key], [variable.value for variable in variables(model)])
+        return _made[key], [variable.value for variable in variables(model)]
 
     @functools.wraps(function)
     def call(model, *tensors):
-        return of(model)(*tensors)
+        program, values = program_and_values(model)
+        return program(values, *tensors)
 
-    call.of = of
+    call.of = lambda model: _looked_up_once(*program_and_values(model))
+    return call
+
+
+def _looked_up_once(program, values):
+    """Returns `program` of these values: TensorFlow finds what it traced at the first call."""
+    traced = None
+
+    def call(*tensors):
+        nonlocal traced
+        if traced is None:
+            traced = program.get_concrete_function(values, *tensors)
+        return traced(values, *tensors)
+
     return call
 
 
