@@ -11,7 +11,7 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
-from peers import LIMIT
+from peers import LIMIT, VAE_TF
 
 # Okabe and Ito's palette: told apart by colour-blind readers, and in grey print.
 OURS, OTHERS, LIMIT_LINE, INK = "#0072B2", "#B8BEC4", "#D55E00", "#222222"
@@ -60,7 +60,9 @@ def draw(results):
         for panel, setting in zip(panels, settings, strict=True):
             _panel(panel, setting, names)
         panels[0].set_yticks(range(len(names)), [first[name]["label"] for name in names])
-        panels[0].get_yticklabels()[names.index("ours")].set(color=OURS, weight="bold")
+        for name, label in zip(names, panels[0].get_yticklabels(), strict=True):
+            if name in VAE_TF:
+                label.set(color=OURS, weight="bold")
         panels[0].tick_params(axis="y", length=0)
         figure.get_layout_engine().set(wspace=0.05, h_pad=0.08)
         figure.supxlabel(_footnote(results), fontsize=10, color="#555555")
@@ -73,12 +75,12 @@ def _panel(panel, setting, names):
     limit = contenders.get(LIMIT, {}).get("updates_per_second")
     right = 1.04 * max(rate["max"] for rate in [*rates, limit or rates[0]])
     for row, (name, rate) in enumerate(zip(names, rates, strict=True)):
-        colour = OURS if name == "ours" else OTHERS
+        colour = OURS if name in VAE_TF else OTHERS
         middle, low, high = rate["median"], rate["min"], rate["max"]
         panel.barh(row, middle, 0.68, color=colour)
         whiskers = [[middle - low], [high - middle]]
         panel.errorbar(middle, row, xerr=whiskers, color=INK, capsize=4, elinewidth=1.3)
-        weight = "bold" if name == "ours" else "normal"
+        weight = "bold" if name in VAE_TF else "normal"
         panel.text(high + right / 60, row, f"{middle:,.0f}", va="center", weight=weight)
     if limit:
         panel.axvline(limit["median"], color=LIMIT_LINE, linewidth=2)

@@ -1,6 +1,6 @@
 """From measured seconds to results.json: medians, ratios, targets."""
 
-from peers import CONTENDERS, LIMIT, TARGETS
+from peers import CONTENDERS, LIMIT, ONE_THREAD, TARGETS, VAE_TF
 from races import spread
 
 UNSTEADY = 1.5  # slowest round to fastest; on a quiet machine it stays below 1.2
@@ -12,7 +12,11 @@ def summarize(speeds, runs, target, imports, own):
     costs = _costs(imports, own)
     return {
         "unsteady": _unsteady(speed),
-        "targets": _ratio_targets(speed[0]) + _cost_targets(costs),
+        "targets": [
+            *_ratio_targets(speed[0]["contenders"], {}),
+            *_ratio_targets(speed[0]["contenders"], ONE_THREAD),
+            *_cost_targets(costs),
+        ],
         "speed": speed,
         "quality": _quality(runs, target),
         "costs": costs,
@@ -23,15 +27,17 @@ def _speed(setting):
     seconds, memory = setting.pop("seconds"), setting.pop("memory")
     contenders = {}
     for name, times in seconds.items():
-        # Round by round, so that what slows the whole machine slows both sides of a ratio.
-        ratios = [theirs / ours for theirs, ours in zip(times, seconds["ours"], strict=True)]
         contenders[name] = {
             "label": CONTENDERS[name],
             "microseconds_per_update": _rounded([1e6 * t for t in times], 1),
             "updates_per_second": _rounded([1 / t for t in times], 1),
-            "ours_times_as_fast": _rounded(ratios, 3),
             "peak_memory_mb": round(memory[name] / 1e6),
         }
+        for ours in VAE_TF:
+            if ours in seconds:
+                # Round by round, so that what slows the whole machine slows both sides of a ratio.
+                ratios = [a / b for a, b in zip(times, seconds[ours], strict=True)]
+                contenders[name][f"{ours}_times_as_fast"] = _rounded(ratios, 3)
     return {**setting, "contenders": contenders}
 
 
@@ -70,16 +76,19 @@ def _costs(imports, own):
     return result
 
 
-def _ratio_targets(setting):
-    results = []
+def _ratio_targets(contenders, one_thread):
+    """Returns the targets of ratios; `one_thread` names who stands in for whom."""
+    ours, results = one_thread.get("ours", "ours"), []
     for name, target in TARGETS.items():
-        if name not in setting["contenders"]:
+        name = one_thread.get(name, name)
+        if name not in contenders or ours not in contenders:
             continue
-        ratio = setting["contenders"][name]["ours_times_as_fast"]["median"]
-        what = f"updates a second, in units of: {CONTENDERS[name]}"
+        ratio = contenders[name][f"{ours}_times_as_fast"]["median"]
+        them = CONTENDERS[name]
+        what = f"{CONTENDERS[ours]}: updates a second, in units of: {them}"
         results.append(_target(what, f"≥ {target:g}", ratio, ratio >= target))
         if name == LIMIT:  # said the other way round: time, in units of the limit's
-            what = f"time of an update, in units of: {CONTENDERS[name]}"
+            what = f"{CONTENDERS[ours]}: time of an update, in units of: {them}"
             results[-1] = _target(what, f"≤ {1 / target:g}", 1 / ratio, ratio >= target)
     return results
 
