@@ -1,4 +1,4 @@
-"""JAX held to one thread, for the reason in `ours_one_thread.py`: measured 0.82 of the time."""
+"""JAX held to one thread, for the reason in `ours_one_thread.py`: measured 0.85 of the time."""
 
 import os
 
