@@ -14,3 +14,20 @@ def digits():
     from patterns import patterns  # here, so that the process which hands out tests stays light
 
     return patterns()
+
+
+@pytest.fixture
+def compilations(monkeypatch):
+    """What XLA is given to compile, as long as the test runs: a list that grows."""
+    from vae_tf import programs
+
+    given, traced = [], programs._traced
+
+    def noting(function, specs, **options):
+        if options.get("jit_compile"):
+            given.append(function)
+        return traced(function, specs, **options)
+
+    monkeypatch.setattr(programs, "_traced", noting)
+    monkeypatch.setattr(programs, "_kept", type(programs._kept)())
+    return given

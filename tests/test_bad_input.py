@@ -460,7 +460,7 @@ def test_bad_input_is_refused_by_name_before_any_work(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VAE_TF_CACHE", str(tmp_path))
     keras_own = [(keras.Model, f"make_{kind}_function") for kind in ("train", "test")]
-    for place, work in ((blocks.run_block, "of"), (blocks.test_block, "of"), *keras_own):
+    for place, work in ((blocks._Feed, "__init__"), *keras_own):
         monkeypatch.setattr(place, work, lambda *_, **__: pytest.fail("work began"))
     monkeypatch.setattr(data, "_serve", lambda *_: pytest.fail("loading began"))
     bad = {key: value(made) if type(value) is type(split) else value for key, value in bad.items()}

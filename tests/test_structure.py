@@ -18,8 +18,8 @@ PACKAGE = ROOT / "vae_tf"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 # Each module may import those of ours that stand before it.
-ORDER = ["checks", "files", "providers", "data", "programs", "blocks", "noise", "model", "runs"]
-ORDER += ["training", "evaluation"]
+ORDER = ["checks", "files", "providers", "data", "internals", "programs", "blocks", "noise"]
+ORDER += ["model", "runs", "training", "evaluation"]
 AFTER = {"baselines": ["checks"], "audit": ORDER, "explorer": ["files", "data", "model"]}
 AFTER |= {"results": ["files"], "figures": ["files"]}
 AFTER |= {"saved": ["model"], "pretrained": [*ORDER, "saved"]}

@@ -40,7 +40,7 @@ class WriteupVAE(VAE):
 
     def posterior(self, images):
         """Returns q(z|x) as declared, of scale |σ|: batch shape [B], event shape [L]."""
-        loc, unconstrained = tf.split(self.encoder(self._inputs(images)), 2, axis=-1)
+        loc, unconstrained = self._encoded(images)
         # σ passes through 0 on its way from one sign to the other, where log σ² has no value.
         return tfd.Independent(tfd.Normal(loc, tf.abs(unconstrained) + SMALLEST_SCALE), 1)
 

@@ -1,32 +1,39 @@
 """`fit` and `evaluate` for arrays: blocks of batches, each block a call of one XLA program.
 
 A weight update of a small model costs far less than what Python and TensorFlow's runtime add to
-it. `BlockTrainer` is a `keras.Model` whose `fit`, given arrays, runs `train_step` in a compiled
-loop over a block of batches, and whose `evaluate` does the same with `test_step`. These stay the
-definitions of an update and of a test; epochs, callbacks, the progress bar, validation and
-stopping stay Keras's.
+it. `BlockTrainer` is a `keras.Model` whose `fit`, given arrays, runs its `train_step` in a compiled
+loop over a block of batches, and whose `evaluate` does the same with its `test_step`. Each call
+traces the model as it then is. The batches, epochs, callbacks, progress bar, validation and
+stopping are Keras's.
 
-What cannot run that way takes Keras's own path, without being told to: `tf.data` pipelines, a
-`tf.distribute` strategy, class weights, `run_eagerly=True`, `jit_compile=False`.
+What cannot run that way takes Keras's own path, without being told to: pipelines, a
+`tf.distribute` strategy, class weights, `run_eagerly=True`, `jit_compile=False`, a `train_step`
+that cannot be traced for batches of any size. A short last batch runs by itself, uncompiled.
 """
 
+import contextlib
+import functools
+import inspect
+import logging
 import math
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from . import checks
-from .programs import shared
+from . import checks, internals
+from .programs import Program
 
-ROWS_PER_BLOCK = 2**15  # of `x`, in a call of the program: long beside the 3 ms that it costs
+ROWS_PER_BLOCK = 2**15  # images in a call of the program: long beside the 1 ms that a call costs
+
+logger = logging.getLogger(__name__)
 
 
 class DivergenceError(ArithmeticError):
     """Training went wrong: the loss of an update is not finite, or far too large.
 
     Attributes:
-        update: that update's number, as the optimizer counts them, from 1.
+        update: the number of that update's batch, as the optimizer counts them, from 1.
         loss: its loss, before the update.
         vae: from `train`: the model after update − 2 updates, the last whose loss was fine.
     """
@@ -39,201 +46,318 @@ class DivergenceError(ArithmeticError):
             f"training diverged: the loss of update {update:,} is {loss:g}, and has to be "
             f"{allowed}. Choose a smaller learning rate."
         )
-        self.update, self.loss = update, loss
+        self.update, self.loss, self.largest = update, loss, largest
+
+    def __reduce__(self):  # so that it comes out of another process as it was
+        return type(self), (self.update, self.loss, self.largest), vars(self)
+
+
+class BatchMean(keras.metrics.Mean):
+    """A mean over images that also knows the mean over those of the last batch, `last`."""
+
+    def __init__(self, name, dtype=None):
+        super().__init__(name, dtype)
+        self.last = self.add_variable((), "zeros", dtype=self.dtype, name="last")
+
+    def update_state(self, values, sample_weight=None):
+        """Takes the values of a batch's images, [B], with their weights, [B] or None."""
+        super().update_state(values, sample_weight)
+        self.last.assign(tf.cast(weighted_mean(values, sample_weight), self.dtype))
+
+
+def weighted_mean(values, weights):
+    """Returns the mean over images, of values [B] with weights [B] or None."""
+    if weights is None:
+        return tf.reduce_mean(values)
+    weights = tf.cast(weights, values.dtype)
+    # A batch in which no image has weight has no mean: it changes nothing.
+    return tf.math.divide_no_nan(tf.reduce_sum(weights * values), tf.reduce_sum(weights))
+
+
+def arguments_as_in_keras(method):
+    """Gives a method of a model the signature of Keras's, and all its arguments by name."""
+    signature = inspect.signature(getattr(keras.Model, method.__name__))
+
+    @functools.wraps(method)
+    def call(self, *args, **kwargs):
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        _, *arguments = bound.arguments.items()
+        arguments = dict(arguments)
+        return method(self, **arguments.pop("kwargs", {}), **arguments)
+
+    call.__signature__ = signature
+    return call
 
 
 class BlockTrainer(keras.Model):
     """A Keras model that trains on arrays in compiled blocks.
 
-    A subclass gives `seed`, an int, and a `train_step(data)` that takes `x` or
-    `(x, None, sample_weight)`, updates `keras.metrics.Mean` metrics, one of them `loss`, and
-    returns their results, and draws its noise from the seed and `optimizer.iterations` alone;
-    and a `test_step(data)` that takes the same, updates the metrics, and draws its noise from the
-    seed and the metrics.
+    A subclass gives `seed`, an int; `checked_images(x)`, which refuses arrays that it cannot train
+    on; a `train_step(data)` as Keras has it, that draws its noise from the seed and
+    `internals.batches_taken(optimizer)` alone; and a `test_step(data)`. Of its metrics, those that
+    are a `BatchMean` are recorded for every update.
     """
 
     largest_loss = math.inf  # `fit` on arrays raises `DivergenceError` where a loss is not below it
     _feed = None  # of the `fit` that runs
-    _test_feed = None  # of the `evaluate` that runs, maybe inside `fit`
-    _tested_with = None  # batches in a call of `test_function`, which Keras keeps
+    _programs = None  # what is traced while that `fit` runs, also to validate
+    _own_steps, _own_functions = 1, {}  # a call of Keras's own train and test functions; and these
 
-    def compile(self, optimizer="adam", *, steps_per_execution="auto", jit_compile=True, **kwargs):
-        """Configures training, as `keras.Model.compile` does.
+    def compile(self, optimizer="adam", *args, **kwargs):
+        """Configures training, as `keras.Model.compile` does, but for two defaults.
 
         Args:
             optimizer: any Keras optimizer, or its name.
-            steps_per_execution: updates in a block. "auto" is as many as 32,768 images make, one
-                at least, and just one where a callback wants every batch. Results do not depend
-                on it.
-            jit_compile: False takes Keras's own path.
-            **kwargs: as in Keras.
+            steps_per_execution: batches in a block; callbacks that hear batches hear one of each
+                block. "auto", the default, is as many as 32,768 images make, and just one where a
+                callback is to hear every batch. Results do not depend on it.
+            jit_compile: False takes Keras's own path; "auto", the default, takes XLA wherever it
+                can.
+            *args, **kwargs: as in Keras.
+
+        Raises:
+            TypeError, ValueError: if `steps_per_execution` is no int >= 1.
         """
-        self._automatic = steps_per_execution == "auto"
-        super().compile(
-            optimizer=optimizer,
-            steps_per_execution=1 if self._automatic else steps_per_execution,
-            jit_compile=jit_compile and not kwargs.get("run_eagerly"),
-            **kwargs,
-        )
+        signature = inspect.signature(keras.Model.compile)
+        given = signature.bind(self, optimizer, *args, **kwargs).arguments
+        del given["self"]
+        steps, jit = given.get("steps_per_execution", "auto"), given.get("jit_compile", "auto")
+        is_auto = isinstance(steps, str) and steps == "auto"
+        self._automatic = {"steps_per_execution": is_auto, "jit_compile": jit == "auto"}
+        self._own_steps = 1 if is_auto else checks.integer("steps_per_execution", steps, 1)
+        self._own_functions = {}  # Keras's own train and test function, once made
+        if jit == "auto":
+            jit = not given.get("run_eagerly") and self._has_default_strategy()
+        super().compile(**given | {"steps_per_execution": self._own_steps, "jit_compile": jit})
 
     def get_compile_config(self):
         """Returns the arguments of `compile`, to be saved with the model."""
         config = super().get_compile_config()
-        if config and self._automatic:
-            config["steps_per_execution"] = "auto"
-        return config
+        return config and config | {
+            name: "auto" for name, is_automatic in self._automatic.items() if is_automatic
+        }
 
     def compile_from_config(self, config):
         """Compiles as `get_compile_config` says."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
-    def fit(self, x=None, y=None, batch_size=None, epochs=1, **kwargs):
-        """Trains as `keras.Model.fit` does; arrays train in compiled blocks.
+    @arguments_as_in_keras
+    def fit(self, x, y, batch_size, sample_weight, **kwargs):
+        """Trains as `keras.Model.fit` does; arrays are checked, and train in compiled blocks.
 
         Every pass over an array is in an order of its own, which depends on the model's seed and
-        the number of updates before it, and on nothing else. With `steps_per_epoch`, an epoch is
+        the number of batches before it, and on nothing else. With `steps_per_epoch`, an epoch is
         that many updates; passes then go on from epoch to epoch, and from one `fit` to the next.
 
         Returns:
-            Keras's `History`. For arrays its `updates` holds what `train_step` returned at every
-            single update: a dict of arrays [updates].
+            Keras's `History`. For arrays its `updates` holds the metrics of every single update's
+            own batch: a dict of arrays [updates].
 
         Raises:
+            TypeError, ValueError: before any work, if arrays are not images of this model's shape
+                with values 0 and 1, or another argument is of the wrong kind, shape or range.
             DivergenceError: if an update's loss on arrays is not below `largest_loss`, infinity
                 unless it is set; not where the callback `TerminateOnNaN` is to stop instead.
         """
-        self.train_function = None
-        validation = kwargs.get("validation_data")
-        if isinstance(validation, tuple | list) and len(validation) == 3:
-            held_out, targets, weights = validation
-            kwargs["validation_data"] = held_out, _targets(held_out, targets, weights), weights
-        if not self._runs_in_blocks(x) or kwargs.get("class_weight") is not None:
-            y = _targets(x, y, kwargs.get("sample_weight"))
-            return super().fit(x, y, batch_size, epochs, **kwargs)
+        kwargs["epochs"] = checks.integer("epochs", kwargs["epochs"], 1)
+        validation, callbacks = kwargs["validation_data"], kwargs["callbacks"]
+        if validation is not None and not is_pipeline(validation):
+            held_out = keras.utils.unpack_x_y_sample_weight(validation)
+            kwargs["validation_data"] = self._checked(*held_out)
+        if is_pipeline(x) or not self.compiled:
+            with self._calling("train_function", None):
+                return super().fit(x, y, batch_size, sample_weight=sample_weight, **kwargs)
+        arrays = self._checked(x, y, sample_weight)
         batch_size = 32 if batch_size is None else checks.integer("batch_size", batch_size, 1)
-        weights, split = kwargs.pop("sample_weight", None), kwargs.pop("validation_split", 0.0)
-        if split and kwargs.get("validation_data") is None:
-            cut = int(len(x) * (1 - split))
-            held, weights = (None, None) if weights is None else (weights[cut:], weights[:cut])
-            kwargs["validation_data"], x = (x[cut:], _targets(x, None, held), held), x[:cut]
-        kwargs.setdefault("validation_batch_size", batch_size)
-        feed = _Feed(self, x, weights, batch_size, kwargs.pop("shuffle", True))
-        steps = kwargs.pop("steps_per_epoch", None)
-        if endless := steps is not None:
-            checks.integer("steps_per_epoch", steps, 1)
-        else:
-            steps = feed.batches_per_pass
-        callbacks = _listed(kwargs.get("callbacks"))
-        if any(isinstance(callback, keras.callbacks.TerminateOnNaN) for callback in callbacks):
-            feed.largest_loss = None
-        per_call = self.steps_per_execution
-        if self._automatic and not _wants_every_batch(callbacks, "train_batch", "batch"):
-            per_call = min(feed.window, steps)
-        feed.begin(steps, per_call, endless)
-        self._feed, self.steps_per_execution, kept = feed, per_call, self.steps_per_execution
-        try:
-            # Keras counts single updates; the dataset says where in the epoch each block begins.
-            starts = _starts(steps, per_call)
-            history = super().fit(
-                starts, epochs=epochs, steps_per_epoch=steps, shuffle=False, **kwargs
+        split = checks.number("validation_split", kwargs.pop("validation_split"), 0, 1)
+        kept = int(len(arrays[0]) * (1 - split))
+        if not kept:
+            raise ValueError(
+                f"validation_split must leave images to train on; received {split} of {len(x)}."
             )
-        finally:
-            self._feed, self.steps_per_execution, self.train_function = None, kept, None
+        if split and validation is None:
+            kwargs["validation_data"] = _each(lambda array: array[kept:], arrays)
+            arrays = _each(lambda array: array[:kept], arrays)
+        kwargs["validation_batch_size"] = kwargs["validation_batch_size"] or batch_size
+        batches = _Batches(self, arrays, batch_size, kwargs["shuffle"])
+        kwargs["shuffle"] = False  # Keras is given them in order
+        if kwargs["steps_per_epoch"] is None:
+            kwargs["steps_per_epoch"] = batches.per_pass
+        else:
+            kwargs["steps_per_epoch"] = checks.integer(
+                "steps_per_epoch", kwargs["steps_per_epoch"], 1
+            )
+            batches.is_endless = True
+        steps = kwargs["steps_per_epoch"]
+        if kwargs["class_weight"] is not None or not self._has_default_strategy():
+            with self._calling("train_function", None):
+                return super().fit(batches.as_dataset(), **kwargs)
+        kinds = ["train_batch", "batch", *["test_batch"] * is_pipeline(validation)]
+        per_call = self._batches_per_call(batches, steps, callbacks, kinds)
+        with self._calling("train_function", per_call):
+            self._programs = {}
+            self._feed = feed = _Feed(self, "train", batches, steps, per_call)
+            if any(isinstance(each, keras.callbacks.TerminateOnNaN) for each in _listed(callbacks)):
+                feed.largest_loss = None
+            self.train_function = feed
+            # Keras counts single updates; the dataset says where in the epoch each block begins.
+            history = super().fit(_starts(steps, per_call), **kwargs)
         history.updates = feed.updates()
         return history
 
-    def evaluate(
-        self,
-        x=None,
-        y=None,
-        batch_size=None,
-        verbose="auto",
-        sample_weight=None,
-        steps=None,
-        callbacks=None,
-        **kwargs,
-    ):
-        """Evaluates as `keras.Model.evaluate` does; arrays are tested in compiled blocks."""
-        kwargs |= {"verbose": verbose, "callbacks": callbacks}
-        if steps is not None or not self._runs_in_blocks(x):
-            y = _targets(x, y, sample_weight)
-            kwargs |= {"sample_weight": sample_weight, "steps": steps}
-            return super().evaluate(x, y, batch_size, **kwargs)
-        kwargs.pop("_use_cached_eval_dataset", None)  # batches that Keras made of them, for `fit`
+    @arguments_as_in_keras
+    def evaluate(self, x, y, batch_size, sample_weight, steps, callbacks, **kwargs):
+        """Evaluates as `keras.Model.evaluate` does; arrays are tested in compiled blocks.
+
+        It gives the means of the model's own metrics; `vae_tf.evaluate` gives bounds with errors.
+
+        Raises:
+            TypeError, ValueError: if arrays or other arguments are not as `fit` takes them.
+        """
+        kwargs |= {"steps": steps, "callbacks": callbacks}
+        if is_pipeline(x) or not self.compiled:
+            # What `fit` validates on comes in as many batches a call as `fit` has set.
+            inside = kwargs.get("_use_cached_eval_dataset")
+            with self._calling("test_function", self.steps_per_execution if inside else None):
+                return super().evaluate(x, y, batch_size, sample_weight=sample_weight, **kwargs)
+        is_checked = kwargs.pop("_use_cached_eval_dataset", False)
+        arrays = (x, y, sample_weight) if is_checked else self._checked(x, y, sample_weight)
         batch_size = 32 if batch_size is None else checks.integer("batch_size", batch_size, 1)
-        feed = _TestFeed(self, x, sample_weight, batch_size)
-        feed.per_call = min(feed.window, feed.batches)
-        if _wants_every_batch(_listed(callbacks), "test_batch"):
-            feed.per_call = 1 if self._automatic else min(feed.window, self.steps_per_execution)
-        starts = _starts(feed.batches, feed.per_call)
-        kept = self.steps_per_execution, self.test_function
-        self._test_feed, self.steps_per_execution, self.test_function = feed, feed.per_call, None
-        try:
-            return super().evaluate(starts, steps=feed.batches, **kwargs)
-        finally:
-            self._test_feed, (self.steps_per_execution, self.test_function) = None, kept
+        if steps is not None or not self._runs_in_blocks():
+            x, y, weights = arrays
+            y = weights if y is None else y  # Keras drops weights that come without targets
+            with self._calling("test_function", None):
+                return super().evaluate(x, y, batch_size, sample_weight=weights, **kwargs)
+        batches = _Batches(self, arrays, batch_size, shuffle=False)
+        kwargs["steps"] = steps = batches.per_pass
+        per_call = self._batches_per_call(batches, steps, callbacks, ["test_batch"])
+        with self._calling("test_function", per_call):
+            self.test_function = _Feed(self, "test", batches, steps, per_call)
+            return super().evaluate(_starts(steps, per_call), **kwargs)
+
+    @arguments_as_in_keras
+    def predict(self, x, **kwargs):
+        """Predicts as `keras.Model.predict` does; arrays are checked first, as in `fit`."""
+        return super().predict(x if is_pipeline(x) else self.checked_images(x), **kwargs)
+
+    @arguments_as_in_keras
+    def train_on_batch(self, x, y, sample_weight, **kwargs):
+        """Makes one update as in Keras; arrays are checked first, as in `fit`."""
+        x, y, sample_weight = self._checked(x, y, sample_weight)
+        with self._calling("train_function", None):
+            return super().train_on_batch(x, y, sample_weight, **kwargs)
+
+    @arguments_as_in_keras
+    def test_on_batch(self, x, y, sample_weight, **kwargs):
+        """Tests one batch as in Keras; arrays are checked first, as in `fit`."""
+        x, y, sample_weight = self._checked(x, y, sample_weight)
+        with self._calling("test_function", None):
+            return super().test_on_batch(x, y, sample_weight, **kwargs)
+
+    @arguments_as_in_keras
+    def predict_on_batch(self, x):
+        """Predicts one batch as in Keras; arrays are checked first, as in `fit`."""
+        return super().predict_on_batch(self.checked_images(x))
 
     def updates_so_far(self):
-        """Returns the logs of every update that the running `fit` has made: as its `updates`."""
+        """Returns the metrics of every update that the running `fit` has made: as its `updates`."""
         return self._feed.updates()
 
-    def make_train_function(self, force=False):
-        """Lets `fit` call a compiled block where it would call a compiled `train_step`."""
-        if self._feed is None:
-            super().make_train_function(force)
-        else:
-            self.train_function = self._feed.train_block
+    def _checked(self, x, y, sample_weight):
+        """Returns images, targets and weights, the last two maybe None, as arrays of one length."""
+        x = self.checked_images(x)
+        if sample_weight is not None:
+            sample_weight = checks.image_weights("sample_weight", sample_weight, len(x))
+        y = np.asarray(y) if isinstance(y, list) else y
+        for array in tf.nest.flatten(y):
+            if array is not None and (not np.ndim(array) or len(array) != len(x)):
+                raise ValueError(f"y must be as long as x, {len(x)}; received {np.shape(array)}.")
+        return x, y, sample_weight
 
-    def make_test_function(self, force=False):
-        """Lets `evaluate` call a compiled block, as `make_train_function` does.
+    @contextlib.contextmanager
+    def _calling(self, name, steps):
+        """Lets Keras call one of its functions meanwhile, for so many batches at once.
 
-        Keras's own is made anew when it is to take more or fewer batches in a call than before.
+        It is to be set, or is Keras's own, made once for every number; None is that of `compile`.
+        What is set here was set for a `fit` that may still run, and is set again.
         """
-        if self._test_feed is not None:
-            self.test_function = self._test_feed.test_block
-            return
-        stale = self._tested_with != self.steps_per_execution
-        self._tested_with = self.steps_per_execution
-        super().make_test_function(force or stale)
+        names = name, "steps_per_execution", "_feed", "_programs"
+        outer = {each: getattr(self, each, None) for each in names}
+        self.steps_per_execution = steps = steps or self._own_steps
+        own, before = self._own_functions, self._own_functions.get((name, steps))
+        setattr(self, name, before)
+        try:
+            yield
+        finally:
+            if not isinstance(function := getattr(self, name), _Feed):
+                own[name, steps] = function
+            for each, value in outer.items():
+                setattr(self, each, value)
 
-    def _runs_in_blocks(self, x):
-        return (
-            isinstance(x, np.ndarray | tf.Tensor)
-            and self.jit_compile
-            and not self.run_eagerly
-            and not tf.distribute.has_strategy()
-            and self._distribute_strategy is None
-        )
+    def _has_default_strategy(self):
+        is_current = self.distribute_strategy is tf.distribute.get_strategy()
+        return is_current and not tf.distribute.has_strategy()
+
+    def _runs_in_blocks(self):
+        return self.jit_compile and not self.run_eagerly and self._has_default_strategy()
+
+    def _batches_per_call(self, batches, steps, callbacks, kinds):
+        if not self._automatic["steps_per_execution"]:
+            return self._own_steps
+        listens = any(_listens(each, kinds) for each in _listed(callbacks))
+        return 1 if listens else min(batches.per_block, steps)
 
 
-def _wants_every_batch(callbacks, *kinds):
-    """Tells whether a callback of the user's own listens to single batches of one of the kinds."""
-    base = keras.callbacks.Callback
-    hooks = [f"on_{kind}_{side}" for kind in kinds for side in ("begin", "end")]
-    return any(
-        hook in vars(callback)  # where a `LambdaCallback` has it
-        or (
-            getattr(type(callback), hook) is not getattr(base, hook)
-            and not callback.__module__.startswith("keras.")
-        )
-        for callback in callbacks
-        if isinstance(callback, base)
-        for hook in hooks
+def _treats_images_apart(model):
+    """Tells whether images of weight 0 in a batch change nothing, as far as one can know.
+
+    One knows it of this package's methods, and of layers that look at one image at a time.
+    """
+    classes = [each for each in type(model).__mro__ if issubclass(each, BlockTrainer)]
+    places = [vars(each) for each in classes]
+    places.append({name: it for name, it in vars(model).items() if hasattr(type(model), name)})
+    methods = [it for place in places for it in place.values() if callable(it)]
+    layers = [layer for part in model.layers for layer in getattr(part, "layers", [part])]
+    simple = [keras.layers.Flatten, keras.layers.Dense, keras.layers.Reshape]
+    known = [*classes, *methods, *(getattr(layer, "activation", None) for layer in layers)]
+    homes = [(getattr(it, "__module__", None) or "").partition(".")[0] for it in known if it]
+    return (
+        set(homes) <= {__package__, "keras"}
+        and all(type(part) is keras.Sequential for part in model.layers)
+        and all(type(layer) in simple and not layer.activity_regularizer for layer in layers)
     )
 
 
-def _targets(x, targets, sample_weight):
-    """Returns targets, nowhere looked at, to go with weights: without, Keras would drop these."""
-    if targets is None and isinstance(x, np.ndarray | tf.Tensor):  # a pipeline brings its own
-        return sample_weight
-    return targets
+def is_pipeline(x):
+    """Tells whatever yields batches, such as a `tf.data.Dataset`, from arrays and from mistakes."""
+    if isinstance(x, keras.utils.PyDataset):
+        return True
+    arrays = list | tuple | dict | set | str | bytes
+    return hasattr(x, "__iter__") and not hasattr(x, "__array__") and not isinstance(x, arrays)
+
+
+def _listens(callback, kinds):
+    """Tells whether a callback is to hear single batches of one of the kinds."""
+    base = keras.callbacks.Callback
+    if type(callback).__module__.startswith("keras."):
+        saves = getattr(callback, "save_freq", None)
+        if saves == "epoch" or isinstance(callback, keras.callbacks.ProgbarLogger):
+            return False
+    hooks = [f"on_{kind}_{side}" for kind in kinds for side in ("begin", "end")]
+    methods = [(getattr(callback, hook, None), getattr(base, hook)) for hook in hooks]
+    return any(getattr(method, "__func__", method) not in (None, own) for method, own in methods)
 
 
 def _listed(callbacks):
     if isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks = callbacks.callbacks
     return callbacks if isinstance(callbacks, list | tuple) else [callbacks]
+
+
+def _each(function, arrays):
+    return tf.nest.map_structure(lambda each: None if each is None else function(each), arrays)
 
 
 def _starts(steps, per_call):
@@ -245,202 +369,196 @@ def _starts(steps, per_call):
     return tf.data.Dataset.range(0, steps, per_call).repeat().with_options(options)
 
 
+class _Batches:
+    """Arrays, and the order in which their images come, batch after batch and pass after pass."""
+
+    def __init__(self, model, arrays, batch_size, shuffle):
+        self.model, self.shuffle, self.size = model, shuffle, len(arrays[0])
+        named = zip(("x", "y", "weights"), arrays, strict=True)
+        self.arrays = {  # on the device, once
+            name: tf.nest.map_structure(tf.convert_to_tensor, array)
+            for name, array in named
+            if array is not None
+        }
+        self.batch_size = min(batch_size, self.size)
+        # Of weight 0; else a short last batch is a batch of its own.
+        self.is_padded = (
+            bool(self.size % self.batch_size)
+            and model._runs_in_blocks()
+            and _treats_images_apart(model)
+        )
+        if self.is_padded:
+            arrays = {"weights": tf.ones(self.size)} | self.arrays
+            row = tf.nest.map_structure(lambda array: tf.zeros_like(array[:1]), arrays)
+            self.arrays = tf.nest.map_structure(lambda *pair: tf.concat(pair, 0), arrays, row)
+        self.per_pass = -(-self.size // self.batch_size)
+        self.per_block = max(1, ROWS_PER_BLOCK // self.batch_size)
+        self.is_endless = False  # else the first pass begins with the first batch that is taken
+        self.rest = None  # of the pass, as positions
+
+    def take(self, count):
+        """Returns the positions of the next images: of `count` batches at most, or a short one."""
+        if self.rest is None:
+            made = int(internals.batches_taken(self.model.optimizer)) if self.shuffle else 0
+            place = made % self.per_pass if self.is_endless else 0
+            self._begin_pass(made - place)
+            self.rest = self.rest[place * self.batch_size :]
+        elif not len(self.rest):
+            self._begin_pass(self.first + self.per_pass)
+        whole = min(count, len(self.rest) // self.batch_size) * self.batch_size
+        taken, self.rest = np.split(self.rest, [whole or len(self.rest)])
+        return taken
+
+    def _begin_pass(self, first):
+        """Begins the pass whose first batch has this number, counted from the model's first."""
+        rng = np.random.default_rng((self.model.seed, first))
+        order = rng.permutation(self.size) if self.shuffle else np.arange(self.size)
+        missing = -self.size % self.batch_size if self.is_padded else 0
+        self.first, self.rest = first, np.append(order, [self.size] * missing).astype(np.int32)
+
+    def gather(self, positions):
+        """Returns what stands at these positions: a dict of images, and targets and weights."""
+        return tf.nest.map_structure(lambda array: tf.gather(array, positions), self.arrays)
+
+    def as_dataset(self):
+        """Returns a dataset of single batches as Keras takes them, without end."""
+
+        def positions():
+            while True:
+                yield self.take(1)
+
+        rows = tf.TensorSpec([None], tf.int32)
+        positions = tf.data.Dataset.from_generator(positions, output_signature=rows)
+        # Keras drops weights that come without targets.
+        return positions.map(lambda rows: _data(**{"y": rows} | self.gather(rows)))
+
+
+def _data(x, y=None, weights=None):
+    """Returns a batch as Keras gives it to `train_step`."""
+    return (x, y, weights) if weights is not None else x if y is None else (x, y)
+
+
 class _Feed:
-    """The batches of one call of `fit`, and the record of its updates."""
+    """What Keras calls in place of its train or test function: it runs the next batches.
 
-    def __init__(self, model, x, sample_weight, batch_size, shuffle):
-        self.model, self.shuffle, self.batch_size = model, shuffle, batch_size
-        self.size = len(x)
-        self.batches_per_pass = -(-self.size // batch_size)
-        self.window = max(1, ROWS_PER_BLOCK // batch_size)  # updates whose rows are known at once
-        self.x = tf.convert_to_tensor(x)  # on the device, once
-        # Only a short last batch, or weights of the user's own, make batches carry weights.
-        self.weights = None
-        if sample_weight is not None or self.size % batch_size:
-            weights = _weights(sample_weight, self.size)
-            # One more, of weight 0: the padding of a short batch points at it, and in `x`, where
-            # XLA keeps positions within bounds, at the last image.
-            self.weights = tf.constant(np.append(weights, 0), tf.float32)
-        self.records, self.pass_key, self.window_key = [], None, None
+    Args:
+        model: a `BlockTrainer`.
+        kind: "train" or "test".
+        batches: a `_Batches`.
+        steps: batches in an epoch.
+        per_call: batches in a call.
+    """
+
+    def __init__(self, model, kind, batches, steps, per_call):
+        self.model, self.kind, self.batches = model, kind, batches
+        self.steps, self.per_call = steps, per_call
+        self.window = min(batches.per_block, per_call)
+        self.recorded = [each for each in model.metrics if isinstance(each, BatchMean)]
+        self.records = [np.zeros([0, len(self.recorded)])]
         self.largest_loss = model.largest_loss
+        self.single, self.block = self._traced() or (self._keras_own(), None)
 
-    def begin(self, steps, per_call, endless):
-        """Sets how updates are counted.
-
-        Args:
-            steps: updates in an epoch.
-            per_call: updates in a call of `train_block`.
-            endless: whether passes go on over epochs, counted from the optimizer's first update.
-                Else each epoch begins one.
-        """
-        self.steps, self.per_call, self.endless = steps, per_call, endless
-        self.run_block = run_block.of(self.model)
-
-    def train_block(self, starts):
-        """Makes the next block's updates; returns the epoch's logs up to and including them."""
-        start = int(next(starts))
-        if start == 0:
-            made = int(self.model.optimizer.iterations)
-            # The update that passes are counted from, and where this epoch begins, from there.
-            self.origin, self.epoch_start = (0, made) if self.endless else (made, 0)
-        first = self.epoch_start + start
-        last = self.epoch_start + min(start + self.per_call, self.steps)
-        while first < last:
-            number, place = divmod(first, self.window)
-            count = min(last - first, self.window - place)
-            logs, records = self.run_block(
-                self.x, self.weights, self._rows(number), tf.constant(place), tf.constant(count)
-            )
-            columns = records.numpy()[:count].T.copy()
-            names = [metric.name for metric in self.model.metrics]
-            self.records.append(dict(zip(names, columns, strict=False)))
-            self._check(self.records[-1]["loss"], self.origin + first + 1)
-            first += count
+    def __call__(self, starts):
+        """Runs the batches of a call; returns the logs of the last."""
+        count = min(self.per_call, self.steps - int(next(starts)))
+        while count > 0:
+            logs, records = self._run(min(count, self.window))
+            count -= len(records)
+            if self.kind == "train":
+                self.records.append(records)
+                self._check(records)
         return logs
 
-    def _check(self, losses, first):
-        """Raises `DivergenceError` where a loss, of update `first` and on, is not small enough."""
-        if self.largest_loss is not None and not (fine := losses < self.largest_loss).all():
-            bad = int(np.argmin(fine))
-            raise DivergenceError(first + bad, float(losses[bad]), self.largest_loss)
-
-    def _rows(self, number):
-        """Returns the positions in `x` of the digits of a window's updates: [window, batch_size].
-
-        Always as many rows, used or not: one program, so the same bits, for blocks of any length.
-        """
-        if self.window_key != (key := (self.origin, number)):
-            rows = np.zeros([self.window, self.batch_size], np.int32)
-            first, filled = number * self.window, 0
-            wanted = self.window if self.endless else min(self.window, self.steps - first)
-            while filled < wanted:
-                part = self._rest_of_pass(first + filled)[: wanted - filled]
-                rows[filled : filled + len(part)] = part
-                filled += len(part)
-            self.window_key, self.window_rows = key, tf.constant(rows)
-        return self.window_rows
-
-    def _rest_of_pass(self, update):
-        """Returns the positions of the digits from this update, counted from the origin, on."""
-        number, batch = divmod(update, self.batches_per_pass)
-        key = (self.model.seed, self.origin + number * self.batches_per_pass)
-        if self.pass_key != key:
-            order = np.full(self.batches_per_pass * self.batch_size, self.size, np.int32)
-            rng = np.random.default_rng(key)
-            order[: self.size] = rng.permutation(self.size) if self.shuffle else range(self.size)
-            self.pass_key, self.order = key, order.reshape(-1, self.batch_size)
-        return self.order[batch:]
-
     def updates(self):
-        """Returns the logs of every update: a dict of arrays [updates]."""
-        names = self.records[0] if self.records else ()
-        return {name: np.concatenate([block[name] for block in self.records]) for name in names}
+        """Returns what is recorded of every batch so far: a dict of arrays [batches]."""
+        columns = np.concatenate(self.records).T.copy()
+        return {metric.name: column for metric, column in zip(self.recorded, columns, strict=True)}
+
+    def _run(self, count):
+        """Runs `count` batches or fewer; returns the logs of the last, and a record of each."""
+        positions = self.batches.take(count if self.block else 1)
+        size = self.batches.batch_size
+        if self.block is None or len(positions) < size:
+            logs = self.single(self.batches.gather(positions))
+            return logs, np.array([[float(metric.last) for metric in self.recorded]])
+        rows = np.resize(positions, [self.window, size])  # `count` of them are looked at
+        count = len(positions) // size
+        logs, records = self.block(self.batches.gather(rows), tf.constant(count))
+        return logs, records.numpy()[:count]
+
+    def _check(self, records):
+        """Raises `DivergenceError` where a loss, of the updates just made, is not small enough."""
+        names = [metric.name for metric in self.recorded]
+        if self.largest_loss is None or "loss" not in names:
+            return
+        losses = records[:, names.index("loss")]
+        if not (fine := losses < self.largest_loss).all():
+            bad = int(np.argmin(fine))
+            made = int(internals.batches_taken(self.model.optimizer))
+            update = made - len(losses) + bad + 1
+            raise DivergenceError(update, float(losses[bad]), self.largest_loss)
+
+    def _keras_own(self):
+        """Returns what runs one batch by the function that Keras makes of the model's step."""
+        model, name = self.model, f"{self.kind}_function"
+        if name not in (own := model._own_functions):
+            getattr(model, f"make_{name}")()
+            own[name] = getattr(model, name)
+        return lambda batch: own[name](iter([_data(**batch)]))
+
+    def _traced(self):
+        """Returns what runs one batch, plainly, and what runs a block of them, or None."""
+        model, arrays, size = self.model, self.batches.arrays, self.batches.batch_size
+        if not model._runs_in_blocks():
+            return None
+
+        def specs(*batch):
+            return tf.nest.map_structure(
+                lambda array: tf.TensorSpec([*batch, *array.shape[1:]], array.dtype), arrays
+            )
+
+        known, key = model._programs, (self.kind, str(specs(self.window, size)))
+        if known is not None and key in known:
+            return known[key]
+        try:
+            if self.kind == "train" and not model.optimizer.built:
+                model.optimizer.build(model.trainable_variables)
+            step = getattr(model, f"{self.kind}_step")
+            step = Program(lambda batch: step(_data(**batch)), specs(None))
+            block = functools.partial(_block, step, self.recorded)
+            block = Program(block, specs(self.window, size), tf.TensorSpec([], tf.int32))
+            made = functools.partial(step, compiled=False), block
+        except Exception as error:
+            logger.info(
+                "%s_step goes Keras's own way, as it cannot be traced: %s", self.kind, error
+            )
+            made = None
+        if known is not None:
+            known[key] = made
+        return made
 
 
-class _TestFeed:
-    """The batches of one call of `evaluate`; `per_call` of them are tested in a call, at most."""
-
-    def __init__(self, model, x, sample_weight, batch_size):
-        self.model, self.batch_size = model, batch_size
-        self.arrays = x, _weights(sample_weight, len(x))
-        self.batches = -(-len(x) // batch_size)
-        self.window = max(1, ROWS_PER_BLOCK // batch_size)
-        self.program = test_block.of(model)
-
-    def test_block(self, starts):
-        """Tests the next batches; returns the logs of all that were tested."""
-        first = int(next(starts))
-        count = min(self.per_call, self.batches - first)
-        block = [self._cut(array, first, count) for array in self.arrays]
-        variables = self.model.metrics_variables
-        state = [tf.convert_to_tensor(variable) for variable in variables]
-        state = self.program(state, *block, tf.constant(count))
-        for variable, value in zip(variables, state, strict=True):
-            variable.assign(value)
-        return self.model.get_metrics_result()
-
-    def _cut(self, array, first, count):
-        """Returns batches, [window, batch_size, ...]: always as many, whatever the array's size.
-
-        Zeros pad them, which give images no weight.
-        """
-        rows = array[first * self.batch_size : (first + count) * self.batch_size]
-        missing = self.window * self.batch_size - len(rows)
-        padded = tf.pad(rows, [[0, missing], *[[0, 0]] * (rows.ndim - 1)])
-        return tf.reshape(padded, [self.window, self.batch_size, *rows.shape[1:]])
-
-
-def _weights(sample_weight, size):
-    """Returns the weights of images, [size]: ones where there are none.
-
-    Raises:
-        ValueError: if they are of another shape.
-    """
-    weights = np.ones(size) if sample_weight is None else np.asarray(sample_weight)
-    if weights.shape != (size,):
-        raise ValueError(f"sample_weight must be [{size}]; received {weights.shape}.")
-    return weights.astype(np.float32)
-
-
-@shared
-def test_block(model, state, batches, weights, count):
-    """Tests the first `count` batches, [window, batch_size, ...], weights [window, batch_size].
-
-    Args and Returns: the values of the model's metrics, before and after.
-    """
-
-    def test(i, state):
-        for variable, value in zip(model.metrics_variables, state, strict=True):
-            variable.assign(value)
-        model.test_step((tf.gather(batches, i), None, tf.gather(weights, i)))
-        return i + 1, [tf.identity(variable.value) for variable in model.metrics_variables]
-
-    return tf.while_loop(lambda i, _: i < count, test, (tf.constant(0), state))[1]
-
-
-@shared(trains=True)
-def run_block(model, x, weights, rows, first, count):
-    """Makes `count` weight updates on batches `first` and on of `rows`, [updates, batch_size].
+def _block(step, recorded, batches, count):
+    """Runs the first `count` of batches, [window, batch_size, ...].
 
     Returns:
-        The model's metrics, and a row for every update, zero beyond `count`: what the metrics were,
-        and the weight of its images in their means.
+        The logs of the last, and the record of each, [window, metrics], zero beyond `count`.
     """
-    epoch_so_far = [tf.identity(variable) for variable in model.metrics_variables]
-    names = [metric.name for metric in model.metrics]
+    dtype = recorded[0].dtype if recorded else "float32"
 
-    def write(records, i, row):
-        return tf.tensor_scatter_nd_update(records, [[i]], [tf.stack(row)])
+    def write(record, i, row):
+        return tf.tensor_scatter_nd_update(record, [[i]], [tf.stack(row)]) if row else record
 
-    def update(i, positions, records, last_row):
-        for metric in model.metrics:
-            metric.reset_state()  # so that the logs are this batch's alone
-        batch = tf.reshape(tf.gather(flat, positions), [positions.shape[0], *x.shape[1:]])
-        if weights is not None:
-            batch = (batch, None, tf.gather(weights, positions))
-        logs = model.train_step(batch)
-        # Written an update late: XLA would else fuse the sums over the batch into the writing,
-        # and add them up anew for every number in the row, in plain loops.
-        row = [*(logs[name] for name in names), tf.identity(model.metrics[0].count.value)]
-        # Looked up an update early: XLA would else look them up anew for every pixel. There is no
-        # row after the last, and XLA takes the last again.
-        after = tf.gather(rows, first + i + 1)
-        return i + 1, after, write(records, tf.maximum(i - 1, 0), last_row), row
+    def run(i, record, row, logs):
+        logs = step(tf.nest.map_structure(lambda each: tf.gather(each, i), batches))
+        # Written a batch late: XLA would else fuse the sums over the batch into the writing, and
+        # add them up anew for every number in the row, in plain loops.
+        record = write(record, tf.maximum(i - 1, 0), row)
+        return i + 1, record, [tf.cast(each.last, dtype) for each in recorded], logs
 
-    flat = tf.reshape(x, [x.shape[0], -1])  # XLA gathers long rows faster than many short ones
-    positions = tf.gather(rows, first)  # `rows[first]` would compile for each `first`
-    records = tf.zeros([rows.shape[0], len(names) + 1])
-    last_row = [tf.zeros([])] * (len(names) + 1)
-    loop = (tf.constant(0), positions, records, last_row)
-    _, _, records, last_row = tf.while_loop(lambda i, *_: i < count, update, loop)
-    records = write(records, count - 1, last_row)
-    for variable, value in zip(model.metrics_variables, epoch_so_far, strict=True):
-        variable.assign(value)
-    # As `update_state` of every column would do, whose many small sums take long to compile.
-    # A sum and not a product of matrices, which a GPU would round to ten bits.
-    weighed = tf.concat([records[:, :-1], tf.ones_like(records[:, -1:])], axis=1) * records[:, -1:]
-    *totals, weight = tf.unstack(tf.reduce_sum(weighed, axis=0))  # over updates
-    for metric, total in zip(model.metrics, totals, strict=True):
-        metric.total.assign_add(total)
-        metric.count.assign_add(weight)
-    return model.get_metrics_result(), records
+    row = [tf.zeros([], dtype) for _ in recorded]
+    record = tf.zeros([tf.nest.flatten(batches)[0].shape[0], len(recorded)], dtype)
+    logs = tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), step.outputs)
+    start = tf.constant(0), record, row, logs
+    _, record, row, logs = tf.while_loop(lambda i, *_: i < count, run, start)
+    return logs, write(record, tf.maximum(count - 1, 0), row)

@@ -16,6 +16,7 @@ the work is cut into chunks, two models meet the same noise, and more draws exte
 """
 
 import dataclasses
+import functools
 import math
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ import tensorflow_probability as tfp
 from . import checks
 from .model import VAE
 from .noise import EVALUATION, REFINEMENT, normals
-from .programs import shared
+from .programs import Program
 
 tfd = tfp.distributions
 
@@ -256,10 +257,10 @@ def inference_gaps(
     checks.positive("learning_rate", learning_rate)
     before = evaluate(vae, images, num_samples, seed, verbose)
     posterior = vae.posterior(images)
-    loc, scale = _refine(
-        *(vae, tf.constant(images), posterior.mean(), posterior.stddev(), _key(seed, REFINEMENT)),
-        *(tf.constant(updates), tf.range(draws), tf.constant(learning_rate, tf.float32)),
-    )
+    loc, scale = posterior.mean(), posterior.stddev()  # [N, L] each
+    arguments = tf.constant(images), loc, scale, _key(seed, REFINEMENT), tf.constant(updates)
+    arguments += tf.range(draws), tf.constant(learning_rate, loc.dtype)
+    loc, scale = Program(functools.partial(_refine, vae), *arguments)(*arguments)
     refined = tfd.Independent(tfd.Normal(loc, scale), 1)
     after = evaluate(vae, images, num_samples, seed, verbose, refined)
     return InferenceGaps(before.elbo, after.elbo, after.marginal_log_likelihood, num_samples, seed)
@@ -285,6 +286,7 @@ def _importance_sample(
     loc, scale = posterior.mean(), posterior.stddev()  # [N, L] each
     log_likelihood = np.empty(len(images))
     bounds = np.empty((len(counts), len(images)))
+    add = None
     progress = keras.utils.Progbar(len(images), unit_name="image") if verbose else None
     for start in range(0, len(images), size):
         # A short last chunk is filled up with the last image: one shape, so one compilation.
@@ -293,8 +295,9 @@ def _importance_sample(
         sums = tf.fill([size], tf.constant(-np.inf, tf.float64)), tf.zeros([size], tf.float64)
         real = slice(start, min(start + size, len(images)))
         for row, (first, last) in enumerate(zip([0, *counts], counts, strict=False)):
-            span = tf.constant([first, last])
-            sums = _add_samples(vae, *chunk, tf.constant(rows), key, span, block, *sums)
+            arguments = *chunk, tf.constant(rows), key, tf.constant([first, last]), block, *sums
+            add = add or Program(functools.partial(_add_samples, vae), *arguments)
+            sums = add(*arguments)
             bounds[row, real] = sums[0][: real.stop - start] - math.log(last)
         log_likelihood[real] = sums[1][: real.stop - start] / counts[-1]
         if progress:
@@ -302,7 +305,6 @@ def _importance_sample(
     return log_likelihood, bounds
 
 
-@shared
 def _add_samples(vae, images, loc, scale, rows, key, span, block, log_sum, total):
     """Adds draws number span[0] to span[1] − 1 to log Σ_k w_k and Σ_k log p(x|z_k): float64 [B].
 
@@ -312,7 +314,7 @@ def _add_samples(vae, images, loc, scale, rows, key, span, block, log_sum, total
 
     def add(first, log_sum, total):
         numbers = first + block  # [S]
-        noise = normals(key, rows, numbers, vae.latent_dim)  # [S, B, L]
+        noise = tf.cast(normals(key, rows, numbers, vae.latent_dim), loc.dtype)  # [S, B, L]
         latents = loc + scale * noise
         log_likelihood = vae.log_likelihood(images, latents)  # [S, B]
         # log q(z|x) by change of variables: (z − loc) / scale would lose digits where scale is tiny
@@ -329,7 +331,6 @@ def _add_samples(vae, images, loc, scale, rows, key, span, block, log_sum, total
     return tf.while_loop(lambda first, *_: first < span[1], add, start)[1:]
 
 
-@shared
 def _refine(vae, images, loc, scale, key, updates, block, learning_rate):
     """Returns loc and scale, [N, L] each, after climbing every image's own ELBO from those given.
 
@@ -338,7 +339,8 @@ def _refine(vae, images, loc, scale, key, updates, block, learning_rate):
     rows = tf.range(tf.shape(loc)[0])
 
     def update(t, parameters, mean, square):
-        noise = normals(key, rows, t * block.shape[0] + block, vae.latent_dim)
+        numbers = t * block.shape[0] + block
+        noise = tf.cast(normals(key, rows, numbers, vae.latent_dim), parameters.dtype)
         with tf.GradientTape() as tape:
             tape.watch(parameters)  # [2, N, L]
             loc, scale = parameters[0], tf.exp(parameters[1])
@@ -349,9 +351,9 @@ def _refine(vae, images, loc, scale, key, updates, block, learning_rate):
         gradient = tape.gradient(elbo, parameters)
         mean = 0.9 * mean + 0.1 * gradient
         square = 0.999 * square + 0.001 * gradient**2
-        step = tf.cast(t + 1, tf.float32)
+        step = tf.cast(t + 1, parameters.dtype)
         unbiased, scaling = mean / (1 - 0.9**step), square / (1 - 0.999**step)
-        rate = learning_rate * (1 - (step - 1) / tf.cast(updates, tf.float32))
+        rate = learning_rate * (1 - (step - 1) / tf.cast(updates, parameters.dtype))
         return t + 1, parameters + rate * unbiased / (tf.sqrt(scaling) + 1e-8), mean, square
 
     parameters = tf.stack([loc, tf.math.log(scale)])

@@ -12,6 +12,7 @@ Everything is in nats per image: summed over pixels and over latent dimensions.
 Source: Kingma & Welling (2014), Auto-Encoding Variational Bayes, https://arxiv.org/abs/1312.6114.
 """
 
+import functools
 import math
 import types
 from typing import NamedTuple
@@ -21,8 +22,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from . import checks
-from .blocks import BlockTrainer
+from . import checks, internals
+from .blocks import BatchMean, BlockTrainer, arguments_as_in_keras, weighted_mean
 from .noise import normals
 
 tfd = tfp.distributions
@@ -96,16 +97,19 @@ class VAE(BlockTrainer):
         self.image_shape = checks.image_shape("image_shape", image_shape)
         # Variables, so that a compiled program serves every value; not Keras's to track, because
         # they are no weights: like the seed's, their values are in the configuration.
+        # Sums of hundreds of logarithms, and what is near them, need the precision of float32.
+        self._float = "float64" if self.compute_dtype == "float64" else "float32"
         self._kl_weight = types.SimpleNamespace(
-            beta=keras.Variable(0.0, trainable=False, name="beta"),
-            warmup=keras.Variable(0, trainable=False, dtype="int32", name="kl_warmup"),
+            beta=keras.Variable(0.0, trainable=False, dtype=self._float, name="beta"),
+            warmup=keras.Variable(0, trainable=False, dtype="int64", name="kl_warmup"),
         )
         self.beta, self.kl_warmup = beta, kl_warmup
         self.num_samples = checks.integer("num_samples", num_samples, 1, 2**16)
         self.seed = checks.integer("seed", seed, 0)
         self._noise = keras.random.SeedGenerator(self.seed)  # holds the seed as a variable
 
-        layers, pixels = keras.layers, int(np.prod(self.image_shape))
+        layers, pixels = keras.layers, math.prod(self.image_shape)
+        dense = functools.partial(layers.Dense, dtype=self.dtype_policy)
         kernels = [
             keras.initializers.GlorotUniform(seed=int(word >> 1))
             for word in np.random.SeedSequence(self.seed).generate_state(4)
@@ -113,28 +117,44 @@ class VAE(BlockTrainer):
         self.encoder = keras.Sequential(
             [
                 keras.Input(self.image_shape),
-                layers.Flatten(),
-                layers.Dense(self.hidden_units, "tanh", kernel_initializer=kernels[0]),
-                layers.Dense(2 * self.latent_dim, kernel_initializer=kernels[1]),
+                layers.Flatten(
+                    "channels_last", dtype=self.dtype_policy
+                ),  # whatever Keras is set to
+                dense(self.hidden_units, "tanh", kernel_initializer=kernels[0]),
+                dense(2 * self.latent_dim, kernel_initializer=kernels[1]),
             ],
             name="encoder",
         )
         self.decoder = keras.Sequential(
             [
                 keras.Input((self.latent_dim,)),
-                layers.Dense(self.hidden_units, "tanh", kernel_initializer=kernels[2]),
-                layers.Dense(pixels, kernel_initializer=kernels[3]),
-                layers.Reshape(self.image_shape),
+                dense(self.hidden_units, "tanh", kernel_initializer=kernels[2]),
+                dense(pixels, kernel_initializer=kernels[3]),
+                layers.Reshape(self.image_shape, dtype=self.dtype_policy),
             ],
             name="decoder",
         )
-        self._trackers = [keras.metrics.Mean(name) for name in ("loss", "log_likelihood", "kl")]
+        names = ("loss", "log_likelihood", "kl")
+        self._trackers = [BatchMean(name, self._float) for name in names]
+        # No metric to show: it tells test batches apart.
+        self._tested = types.SimpleNamespace(images=keras.metrics.Sum(dtype="int64"))
         self.built = True
+
+    def __setattr__(self, name, value):
+        """Sets an attribute; a layer that was there, and is nowhere else, is no longer part."""
+        internals.let_go(self, name)
+        super().__setattr__(name, value)
 
     @property
     def metrics(self):
-        """The running means of loss and both terms, over the images seen so far."""
-        return self._trackers
+        """The running means of loss and both terms, over the images seen so far, and others set."""
+        # Keras has a `loss` of its own before them, for losses that are given to `compile`.
+        return list({metric.name: metric for metric in super().metrics}.values())
+
+    def reset_metrics(self):
+        """Has the metrics, and the noise of tests, begin anew; Keras calls it."""
+        super().reset_metrics()
+        self._tested.images.reset_state()
 
     @property
     def beta(self):
@@ -165,7 +185,7 @@ class VAE(BlockTrainer):
 
     def prior(self):
         """Returns p(z): `Independent` `Normal`, batch shape [], event shape [L]."""
-        zeros = tf.zeros(self.latent_dim)
+        zeros = tf.zeros(self.latent_dim, self._float)
         return tfd.Independent(tfd.Normal(zeros, tf.ones_like(zeros)), 1)
 
     def posterior(self, images):
@@ -177,7 +197,7 @@ class VAE(BlockTrainer):
         Raises:
             ValueError: if the images are of another shape.
         """
-        loc, unconstrained = tf.split(self.encoder(self._inputs(images)), 2, axis=-1)
+        loc, unconstrained = self._encoded(images)
         scale = tf.nn.softplus(unconstrained) + SMALLEST_SCALE  # each [B, L]
         return tfd.Independent(tfd.Normal(loc, scale), 1)
 
@@ -186,6 +206,9 @@ class VAE(BlockTrainer):
 
         Args:
             latents: [..., L].
+
+        Raises:
+            ValueError: if they are of another shape.
         """
         return tfd.Independent(tfd.Bernoulli(logits=self._logits(latents), dtype=tf.uint8), 2)
 
@@ -199,7 +222,7 @@ class VAE(BlockTrainer):
         # The same as `likelihood(latents).log_prob(images)`, a fifth of an update faster.
         # Pixels in one flat axis: XLA sums two short axes four times slower on a CPU.
         pixels = math.prod(self.image_shape)
-        signs = 2.0 * tf.reshape(tf.cast(images, tf.float32), [-1, pixels]) - 1.0  # [B, pixels]
+        signs = 2.0 * tf.reshape(tf.cast(images, self._float), [-1, pixels]) - 1.0  # [B, pixels]
         logits = self._logits(latents)
         logits = tf.reshape(logits, tf.concat([tf.shape(logits)[:-2], [pixels]], axis=0))
         return _sum_log_sigmoid(signs, logits)  # over pixels
@@ -237,24 +260,32 @@ class VAE(BlockTrainer):
             The metrics' results: a dict of scalars.
         """
         images, _, weights = keras.utils.unpack_x_y_sample_weight(data)
-        seed = self._seed_pair(self.optimizer.iterations)
+        batch = tf.identity(internals.batches_taken(self.optimizer).value)
         with tf.GradientTape() as tape:
-            terms = self.elbo_terms(images, seed, self.num_samples)
-            beta = self._warmed_up_beta(self.optimizer.iterations)
-            losses = beta * terms.kl - terms.log_likelihood  # [B]
-            loss = _mean(losses, weights) / tf.distribute.get_strategy().num_replicas_in_sync
-        gradients = _in_turn(tape.gradient(loss, self.trainable_variables))
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+            beta = self._warmed_up_beta(batch)
+            losses, terms = self._loss_per_image(images, self._seed_pair(batch), beta)
+            loss = weighted_mean(losses, weights)
+            share = loss / tf.distribute.get_strategy().num_replicas_in_sync  # they are summed
+            scaled = self.optimizer.scale_loss(share)
+        if weights_to_train := self.trainable_variables:
+            gradients = _in_turn(tape.gradient(scaled, weights_to_train))
+            self.optimizer.apply_gradients(zip(gradients, weights_to_train, strict=True))
         return self._track(losses, terms, weights)
 
     def test_step(self, data):
         """Adds one batch to the metrics, with noise of its own; arguments as `train_step`."""
         images, _, weights = keras.utils.unpack_x_y_sample_weight(data)
         # Images seen so far tell the batches apart; the bits are flipped to stay clear of training.
-        seed = tf.bitwise.invert(self._seed_pair(self.metrics[0].count))
-        terms = self.elbo_terms(images, seed, self.num_samples)
-        losses = self._kl_weight.beta * terms.kl - terms.log_likelihood
+        seed = tf.bitwise.invert(self._seed_pair(self._tested.images.total))
+        self._tested.images.update_state(tf.shape(images, tf.int64)[0])
+        losses, terms = self._loss_per_image(images, seed, self._kl_weight.beta)
         return self._track(losses, terms, weights)
+
+    def _loss_per_image(self, images, seed, beta):
+        """Returns the loss per image, [B], with what layers add to it, and `ElboTerms`."""
+        terms = self.elbo_terms(images, seed, self.num_samples)
+        added = [tf.cast(tf.reduce_sum(loss), self._float) for loss in self.losses]
+        return beta * terms.kl - terms.log_likelihood + sum(added), terms
 
     def call(self, images):
         """Returns pixel means decoded from the posterior mean: [B, height, width] in [0, 1]."""
@@ -301,47 +332,6 @@ class VAE(BlockTrainer):
         likelihood = self.likelihood(self.posterior(images).sample(seed=[seed, 0]))
         return likelihood.mean() if mean else likelihood.sample(seed=[seed, 1])
 
-    def fit(self, x=None, y=None, batch_size=None, epochs=1, **kwargs):
-        """Trains as `keras.Model.fit` does; arrays are checked, and train in compiled blocks.
-
-        Raises:
-            TypeError, ValueError: before any work, if arrays are not images of this model's shape
-                with values 0 and 1, or another argument is of the wrong kind, shape or range.
-        """
-        checks.integer("epochs", epochs, 1)
-        split = checks.number("validation_split", kwargs.get("validation_split", 0.0), 0, 1)
-        is_array, x = not _is_pipeline(x), self._checked_data(x)
-        if is_array and int(len(x) * (1 - split)) < 1:
-            raise ValueError(
-                f"validation_split must leave images to train on; received {split} of {len(x)}."
-            )
-        validation = kwargs.get("validation_data")
-        if validation is not None and not _is_pipeline(validation):
-            held_out, *rest = validation if isinstance(validation, tuple | list) else (validation,)
-            held_out = self._checked_data(held_out)
-            if len(rest) == 2:
-                rest[1] = _checked_weights(rest[1], held_out)
-            kwargs["validation_data"] = (held_out, *rest)
-        if is_array:
-            kwargs["sample_weight"] = _checked_weights(kwargs.get("sample_weight"), x)
-        return super().fit(x, y, batch_size, epochs, **kwargs)
-
-    fit.__doc__ += BlockTrainer.fit.__doc__.partition("blocks.")[2]
-
-    def evaluate(
-        self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, **kwargs
-    ):
-        """Evaluates as `keras.Model.evaluate` does; arrays are checked first, as in `fit`."""
-        if not kwargs.get("_use_cached_eval_dataset"):  # `fit` has checked its validation data
-            x = self._checked_data(x)
-            if not _is_pipeline(x):
-                sample_weight = _checked_weights(sample_weight, x)
-        return super().evaluate(x, y, batch_size, verbose, sample_weight, **kwargs)
-
-    def predict(self, x, *args, **kwargs):
-        """Predicts as `keras.Model.predict` does; arrays are checked first, as in `fit`."""
-        return super().predict(self._checked_data(x), *args, **kwargs)
-
     def checked_images(self, images):
         """Returns images as uint8 [N, height, width].
 
@@ -350,6 +340,13 @@ class VAE(BlockTrainer):
             TypeError: if they are not numbers.
         """
         return checks.binary_images("images", images, self.image_shape)
+
+    @arguments_as_in_keras
+    def export(self, filepath, input_signature, **kwargs):
+        """Exports as `keras.Model.export` does; as `call`, for float32 images, unless told else."""
+        if input_signature is None:
+            input_signature = [tf.TensorSpec([None, *self.image_shape], tf.float32)]
+        return super().export(filepath, input_signature=input_signature, **kwargs)
 
     def check_weights(self):
         """Does nothing, if all weights are numbers within ±1e10.
@@ -387,33 +384,42 @@ class VAE(BlockTrainer):
             )
         return super().from_config(config)
 
-    def _checked_data(self, x):
-        """Returns what `fit` and its like were given: arrays checked, pipelines as they are."""
-        return x if _is_pipeline(x) else self.checked_images(x)
+    def _encoded(self, images):
+        """Returns both halves of what the encoder makes of images, [B, L] each.
 
-    def _inputs(self, images):
-        """Returns images as the encoder takes them, float32, if they are of its shape."""
-        images = tf.cast(images, tf.float32)
+        Raises:
+            TypeError, ValueError: if they are no images of this model's shape.
+        """
+        wanted = f"images must be [B, {', '.join(map(str, self.image_shape))}]"
+        if isinstance(images, dict):
+            raise TypeError(
+                f"{wanted}; received a dict of {', '.join(map(str, images))}. Have the pipeline "
+                "yield images of 0 and 1 alone, by dataset.map(lambda each: ...)."
+            )
+        images = tf.cast(images, self.compute_dtype)
         if not images.shape[1:].is_compatible_with(self.image_shape):
-            wanted = ", ".join(map(str, self.image_shape))
-            raise ValueError(f"images must be [B, {wanted}]; received {images.shape}.")
-        return images
+            raise ValueError(f"{wanted}; received {images.shape}.")
+        return tf.split(tf.cast(self.encoder(images), self._float), 2, axis=-1)
 
     def _logits(self, latents):
         """Returns the decoder's logits, [..., height, width], of latents [..., L]."""
+        latents = tf.cast(latents, self._float)
+        if not latents.shape[-1:].is_compatible_with([self.latent_dim]):
+            raise ValueError(f"latents must be [..., {self.latent_dim}]; received {latents.shape}.")
         logits = self.decoder(tf.reshape(latents, [-1, self.latent_dim]))
-        return tf.reshape(logits, tf.concat([tf.shape(latents)[:-1], self.image_shape], axis=0))
+        shape = tf.concat([tf.shape(latents)[:-1], self.image_shape], axis=0)
+        return tf.reshape(tf.cast(logits, self._float), shape)
 
     def _draw(self, posterior, seed, num_samples):
         """Returns z = loc + scale · noise, [num_samples, B, L]; two integers give the noise."""
         loc, scale = posterior.mean(), posterior.stddev()  # [B, L] each
         key = tf.bitcast(tf.cast(seed, tf.int32), tf.uint32)
         rows, numbers = tf.range(tf.shape(loc)[0]), tf.range(num_samples)
-        return loc + scale * normals(key, rows, numbers, self.latent_dim)
+        return loc + scale * tf.cast(normals(key, rows, numbers, self.latent_dim), loc.dtype)
 
     def _warmed_up_beta(self, iterations):
-        """Returns the weight of the KL, a scalar, in the update that follows so many others."""
-        updates, warmup = (tf.cast(n, tf.float32) for n in (iterations, self._kl_weight.warmup))
+        """Returns the weight of the KL, a scalar, for the batch that follows so many others."""
+        updates, warmup = (tf.cast(n, self._float) for n in (iterations, self._kl_weight.warmup))
         share = tf.where(updates < warmup, updates / tf.maximum(warmup, 1), 1)
         return self._kl_weight.beta * share
 
@@ -431,18 +437,6 @@ class VAE(BlockTrainer):
         return {tracker.name: tracker.result() for tracker in self._trackers}
 
 
-def _is_pipeline(x):
-    """Tells whatever yields batches, such as a `tf.data.Dataset`, from arrays and from mistakes."""
-    if isinstance(x, keras.utils.PyDataset):
-        return True
-    arrays = list | tuple | dict | set | str | bytes
-    return hasattr(x, "__iter__") and not hasattr(x, "__array__") and not isinstance(x, arrays)
-
-
-def _checked_weights(weights, images):
-    return None if weights is None else checks.image_weights("sample_weight", weights, len(images))
-
-
 def _check_pair(seed):
     try:
         pair = tf.convert_to_tensor(seed)
@@ -452,22 +446,21 @@ def _check_pair(seed):
         raise ValueError(f"seed must be two integers; received {seed!r}.")
 
 
-def _mean(values, weights):
-    """Returns the mean over images, of values [B] with weights [B] or None."""
-    if weights is None:
-        return tf.reduce_mean(values)
-    # A batch in which no image has weight has no mean: it changes nothing.
-    return tf.math.divide_no_nan(tf.reduce_sum(weights * values), tf.reduce_sum(weights))
-
-
 def _in_turn(gradients):
     """Returns the gradients, each to be had only when that of the weights before them is.
 
     Weights could else be updated before the layer below has its gradients from them, and XLA would
     keep a copy of their old values for that, at every update.
     """
-    starts = [0.0 * tf.reshape(gradient, [-1])[0] for gradient in gradients[:-1]]  # NaN stays NaN
-    return [*gradients[:1], *(g + zero for g, zero in zip(gradients[1:], starts, strict=True))]
+    in_turn, zero = [], None
+    for gradient in gradients:  # None, of weights that the loss does not depend on, stays None
+        if isinstance(gradient, tf.Tensor) and gradient.shape.num_elements():
+            in_turn.append(gradient if zero is None else gradient + tf.cast(zero, gradient.dtype))
+            first = tf.reshape(gradient, [-1])[0]
+            zero = tf.where(tf.math.is_finite(first), 0.0 * first, 0.0)
+        else:
+            in_turn.append(gradient)
+    return in_turn
 
 
 @tf.custom_gradient

@@ -7,6 +7,7 @@ A recipe is everything about training that is neither the digits nor the seed. U
 import collections
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import math
 import time
@@ -20,7 +21,7 @@ from .blocks import DivergenceError
 from .data import Digits
 from .model import LARGEST_BETA, VAE
 from .noise import HISTORY
-from .programs import shared
+from .programs import Program
 
 SAVE_EVERY = 1.0  # seconds at least between two savings of a run; results do not depend on it
 DIVERGED = 10.0  # a loss so many times as high as a coin toss for every pixel would cost
@@ -228,9 +229,12 @@ class _Course(keras.callbacks.Callback):
         self.updates, self.states, self.folder = updates, states, folder
         self.before, self.rows, self.saved = states[-1], [], time.monotonic()
 
+    def on_train_begin(self, logs=None):
+        self.mean_terms = Program(functools.partial(_mean_terms, self.model), self.sets[0])
+
     def on_train_batch_end(self, batch, logs=None):
         update = min(len(self.before["kl"]) + batch + 1, self.updates)
-        self.rows.append((update, [_mean_terms(self.model, images) for images in self.sets]))
+        self.rows.append((update, [self.mean_terms(images) for images in self.sets]))
         if update == self.updates:
             self._check_the_end(*self.rows[-1][1][0])
         # The last update's state is not for here: with averaging, `fit` has yet to end with it.
@@ -259,7 +263,6 @@ class _Course(keras.callbacks.Callback):
         return {name: np.concatenate([self.before[name], values]) for name, values in pairs}
 
 
-@shared
 def _mean_terms(vae, images):
     """Returns the means over images of both terms, [2], with the same noise at every call."""
     return tf.stack([tf.reduce_mean(term) for term in vae.elbo_terms(images, seed=[0, HISTORY])])

@@ -1,0 +1,72 @@
+"""What the package needs of Keras and TensorFlow that they do not offer: all of it stands here.
+
+Each has its reason beside it, and `tests/test_internals.py` fails when one is gone.
+"""
+
+import contextlib
+
+import keras
+import tensorflow as tf
+from tensorflow.python.framework import op_callbacks, ops
+
+SIMPLE = (0.0, 0.5, 1.0, 2.0)  # sizes of numbers with which XLA computes faster than with others
+
+
+def batches_taken(optimizer):
+    """Returns the variable that counts the batches whose gradients a Keras optimizer was given.
+
+    Its public `iterations` counts only once the batches that it accumulates to one update.
+    """
+    return getattr(optimizer, "inner_optimizer", optimizer)._iterations
+
+
+@contextlib.contextmanager
+def numbers_as_inputs():
+    """Makes inputs of the floats in a graph that is traced meanwhile, such as rates of decay.
+
+    Graphs that differ in such numbers alone are then equal. One input serves all places of a value.
+    TensorFlow has no other way to have a function that it traces capture a constant.
+    """
+    numbers = {}
+
+    def capture(op_type, inputs, attrs, outputs, op_name=None, graph=None):
+        if op_type not in ("Const", b"Const") or not hasattr(graph, "capture"):
+            return None
+        value = tf.get_static_value(outputs[0])
+        if value.shape or not outputs[0].dtype.is_floating or abs(value) in SIMPLE:
+            return None
+        key = outputs[0].dtype, value.tobytes()
+        if key not in numbers:
+            with tf.init_scope():
+                numbers[key] = tf.constant(value)
+        return [graph.capture(numbers[key])]
+
+    op_callbacks.add_op_callback(capture)
+    try:
+        yield
+    finally:
+        op_callbacks.remove_op_callback(capture)
+
+
+def forget_gradients(graph):
+    """Lets go of the custom gradients in a graph that nobody will differentiate.
+
+    TensorFlow keeps them for ever, and with each the whole graph: 6 MB for every model that trains,
+    because Keras's optimizers have one.
+    """
+    for operation in graph.get_operations():
+        with contextlib.suppress(ValueError):  # most have no such attribute
+            name = operation.get_attr("_gradient_op_type").decode()
+            if name.startswith("CustomGradient-"):
+                ops.gradient_registry._registry.pop(name, None)
+
+
+def let_go(model, name):
+    """Has a model no longer count the layer that an attribute holds, if no other one holds it.
+
+    Keras counts a layer for ever, also when the attribute is set anew.
+    """
+    layer = vars(model).get(name)
+    holders = [value is layer for value in vars(model).values()].count(True)
+    if isinstance(layer, keras.Layer) and holders == 1:
+        model._tracker.untrack(layer)
