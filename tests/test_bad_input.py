@@ -92,6 +92,13 @@ FUNCTIONS = {
         m.images if images is None else images, verbose=0, **bad
     ),
     "predict": lambda m, images: m.vae.predict(images, verbose=0),
+    "train_on_batch": lambda m, images=None, **bad: m.vae.train_on_batch(
+        m.images if images is None else images, **bad
+    ),
+    "test_on_batch": lambda m, images: m.vae.test_on_batch(images),
+    "predict_on_batch": lambda m, images: m.vae.predict_on_batch(images),
+    "compile": lambda m, **bad: VAE().compile(**bad),
+    "likelihood": lambda m, latents: m.vae.likelihood(latents),
     "posterior": lambda m, images: m.vae.posterior(images),
     "elbo_terms": lambda m, **bad: m.vae.elbo_terms(m.images, **{"seed": [0, 0]} | bad),
     "sample": lambda m, num_images=3, seed=0: m.vae.sample(num_images, seed),
@@ -164,6 +171,7 @@ OF_ANOTHER_SHAPE = {
 }
 TAKE_IMAGES = ["fit validation", "keras evaluate", "predict", "reconstruct", "evaluate", "audit"]
 TAKE_IMAGES += ["bound_curve", "active_units", "inference_gaps"]
+TAKE_IMAGES += [f"{do}_on_batch" for do in ("train", "test", "predict")]
 BAD = {
     "load_mnist": [
         (dict(source=source), VALUE, f'"sample" or the path .* received {re.escape(repr(source))}')
@@ -235,6 +243,11 @@ BAD = {
         (dict(epochs=1.5), TYPE, "epochs must be an int; received 1.5"),
         (dict(epochs=2**40), VALUE, "epochs"),
         (dict(steps_per_epoch=0), VALUE, "steps_per_epoch"),
+        (dict(steps_per_epoch=2.0), TYPE, "steps_per_epoch must be an int; received 2.0"),
+        (dict(y=np.ones(63)), VALUE, r"y must be as long as x, 64; received \(63,\)"),
+        (dict(y=[1, 2]), VALUE, r"y must be as long as x, 64; received \(2,\)"),
+        (dict(y=3), VALUE, r"y must be as long as x, 64; received \(\)"),
+        (dict(speed=3), TYPE, "unexpected keyword argument 'speed'"),
         (dict(sample_weight=np.ones(63)), VALUE, r"sample_weight must be \[64\]; received \[63\]"),
         (dict(sample_weight=np.ones((64, 14))), VALUE, "sample_weight"),
         (dict(sample_weight=np.full(64, -1.0)), VALUE, r"sample_weight .* received .*\[-1, -1\]"),
@@ -258,7 +271,32 @@ BAD = {
         (dict(batch_size=0), VALUE, "batch_size .* received 0"),
         (dict(batch_size=16.0), TYPE, "batch_size must be an int; received 16.0"),
     ],
+    "train_on_batch": [
+        (dict(sample_weight=np.ones(63)), VALUE, r"sample_weight must be \[64\]; received \[63\]"),
+        (dict(sample_weight=np.full(64, np.nan)), VALUE, "sample_weight .* received .*nan"),
+        (dict(y=np.ones(63)), VALUE, r"y must be as long as x, 64; received \(63,\)"),
+    ],
+    "compile": [
+        *(
+            (dict(steps_per_execution=steps), VALUE, f"steps_per_execution .* received {steps}")
+            for steps in (0, -1, 2**40)
+        ),
+        *(
+            (dict(steps_per_execution=steps), TYPE, "steps_per_execution must be an int; received")
+            for steps in (None, 2.0, "many", True)
+        ),
+        (dict(loss="mse"), VALUE, "loss must not be given, .* its own .* received 'mse'"),
+        (dict(metrics=["mae"]), VALUE, r"metrics must not be given, .* received \['mae'\]"),
+        (dict(weighted_metrics=["mae"]), VALUE, "weighted_metrics must not be given"),
+        (dict(loss_weights=[2.0]), VALUE, "loss_weights must not be given"),
+    ],
+    "likelihood": [
+        (dict(latents=np.zeros((3, 5))), VALUE, r"latents must be \[..., 8\]; received \(3, 5\)"),
+        (dict(latents=np.zeros((2, 3, 9))), VALUE, r"received \(2, 3, 9\)"),
+        (dict(latents=np.float32(1)), VALUE, r"received \(\)"),
+    ],
     "posterior": [
+        (dict(images=lambda m: {"image": m.images}), TYPE, "received a dict of image. Have the"),
         (dict(images=lambda m: m.images[0]), VALUE, r"\[B, 14, 14\]; received \(14, 14\)"),
         (dict(images=lambda m: m.images[..., None]), VALUE, r"received \(64, 14, 14, 1\)"),
         (dict(images=lambda m: m.images[:, :13]), VALUE, r"received \(64, 13, 14\)"),

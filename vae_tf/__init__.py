@@ -7,6 +7,18 @@ vae_tf.evaluate(vae, digits.validation.images)
 
 import importlib
 
+try:
+    import keras
+
+    found = keras.config.backend()
+except ModuleNotFoundError as error:  # Keras imports its backend
+    found = f"one without the package {error.name}"
+if found != "tensorflow":
+    raise ImportError(
+        f"vae_tf needs Keras's backend to be tensorflow; received {found}. Set KERAS_BACKEND, or "
+        "the backend in Keras's keras.json, to tensorflow, and start Python anew."
+    )
+
 from .blocks import DivergenceError
 from .data import load_mnist
 from .evaluation import evaluate

@@ -137,10 +137,10 @@ def fit_mixture(
     """
     pixels = _checked_pixels(images)
     count = checks.integer("num_components", num_components, 1, len(pixels))
-    checks.positive("smoothing", smoothing)
+    smoothing = checks.positive("smoothing", smoothing)
     rng = np.random.default_rng(checks.integer("seed", seed, 0))
-    checks.integer("max_iterations", max_iterations, 1)
-    checks.number("tolerance", tolerance, 0)
+    max_iterations = checks.integer("max_iterations", max_iterations, 1)
+    tolerance = checks.number("tolerance", tolerance, 0)
 
     weights = np.full(count, 1 / count)
     means = 0.25 + 0.5 * pixels[rng.choice(len(pixels), count, replace=False)]

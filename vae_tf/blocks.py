@@ -123,6 +123,13 @@ class BlockTrainer(keras.Model):
         given = signature.bind(self, optimizer, *args, **kwargs).arguments
         del given["self"]
         steps, jit = given.get("steps_per_execution", "auto"), given.get("jit_compile", "auto")
+        own = type(self).train_step.__module__.partition(".")[0] != __package__
+        for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
+            if given.get(name) and not own:
+                raise ValueError(
+                    f"{name} must not be given, as the model has its own loss and metrics; "
+                    f"received {given[name]!r}. Override train_step and test_step to use it."
+                )
         is_auto = isinstance(steps, str) and steps == "auto"
         self._automatic = {"steps_per_execution": is_auto, "jit_compile": jit == "auto"}
         self._own_steps = 1 if is_auto else checks.integer("steps_per_execution", steps, 1)
@@ -399,7 +406,8 @@ class _Batches:
     def take(self, count):
         """Returns the positions of the next images: of `count` batches at most, or a short one."""
         if self.rest is None:
-            made = int(internals.batches_taken(self.model.optimizer)) if self.shuffle else 0
+            taken = internals.batches_taken(self.model.optimizer) if self.shuffle else None
+            made = 0 if taken is None else int(taken.value.numpy())
             place = made % self.per_pass if self.is_endless else 0
             self._begin_pass(made - place)
             self.rest = self.rest[place * self.batch_size :]
@@ -494,7 +502,7 @@ class _Feed:
         losses = records[:, names.index("loss")]
         if not (fine := losses < self.largest_loss).all():
             bad = int(np.argmin(fine))
-            made = int(internals.batches_taken(self.model.optimizer))
+            made = int(internals.batches_taken(self.model.optimizer).value.numpy())
             update = made - len(losses) + bad + 1
             raise DivergenceError(update, float(losses[bad]), self.largest_loss)
 

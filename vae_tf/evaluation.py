@@ -170,7 +170,8 @@ def evaluate(
         raise ValueError(
             f"posterior must be a distribution of batch shape [{len(images)}]; received {found}."
         )
-    checks.integer("num_samples", num_samples, 1)
+    num_samples = checks.integer("num_samples", num_samples, 1)
+    seed = checks.integer("seed", seed, 0)
     log_likelihood, (bound,) = _importance_sample(
         *(vae, images, posterior, [num_samples], seed, verbose),
         *(images_per_chunk, samples_per_chunk),
@@ -252,9 +253,9 @@ def inference_gaps(
     Source: Cremer, Li & Duvenaud (2018), Inference Suboptimality in Variational Autoencoders.
     """
     images = _checked_images(vae, images)
-    checks.integer("updates", updates, 1)
-    checks.integer("draws", draws, 1)
-    checks.positive("learning_rate", learning_rate)
+    updates = checks.integer("updates", updates, 1)
+    draws = checks.integer("draws", draws, 1)
+    learning_rate = checks.positive("learning_rate", learning_rate)
     before = evaluate(vae, images, num_samples, seed, verbose)
     posterior = vae.posterior(images)
     loc, scale = posterior.mean(), posterior.stddev()  # [N, L] each
@@ -263,7 +264,8 @@ def inference_gaps(
     loc, scale = Program(functools.partial(_refine, vae), *arguments)(*arguments)
     refined = tfd.Independent(tfd.Normal(loc, scale), 1)
     after = evaluate(vae, images, num_samples, seed, verbose, refined)
-    return InferenceGaps(before.elbo, after.elbo, after.marginal_log_likelihood, num_samples, seed)
+    bounds = before.elbo, after.elbo, after.marginal_log_likelihood
+    return InferenceGaps(*bounds, before.num_samples, before.seed)
 
 
 def _checked_images(vae, images):

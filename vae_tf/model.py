@@ -171,7 +171,7 @@ class VAE(BlockTrainer):
     @property
     def kl_warmup(self):
         """Updates over which the KL's weight rises to beta: an int >= 0, which can be set."""
-        return int(self._kl_weight.warmup)
+        return int(self._kl_weight.warmup.value.numpy())
 
     @kl_warmup.setter
     def kl_warmup(self, value):
@@ -242,7 +242,7 @@ class VAE(BlockTrainer):
         Raises:
             TypeError, ValueError: if an argument is of the wrong kind, shape or range.
         """
-        checks.integer("num_samples", num_samples, 1)
+        num_samples = checks.integer("num_samples", num_samples, 1)
         _check_pair(seed)
         posterior = self.posterior(images)
         latents = self._draw(posterior, seed, num_samples)  # [num_samples, B, L]

@@ -163,10 +163,10 @@ def _digest(traced):
 
         signature, said = function.signature, []
         said += [(place(each.name), each.type) for each in signature.input_arg]
-        inputs = {each.split(":")[0] for node in function.node_def for each in node.input}
-        inputs |= {each.split(":")[0] for each in function.ret.values()}
+        references = [*function.ret.values(), *(it for n in function.node_def for it in n.input)]
+        used = {reference.removeprefix("^").split(":")[0] for reference in references}
         for node in function.node_def:
-            if node.op == "Const" and node.name not in inputs:
+            if node.op == "Const" and node.name not in used:
                 continue  # left over from a number that became an input
             attributes = [  # the last is for differentiation, and counts tracings
                 (name, attribute(name, value))

@@ -109,9 +109,9 @@ def train_classifier(digits, epochs=16, batch_size=128, learning_rate=2e-3, seed
     Raises:
         TypeError, ValueError: if an argument is of the wrong kind or range.
     """
-    checks.integer("epochs", epochs, 1)
-    checks.integer("batch_size", batch_size, 1)
-    checks.positive("learning_rate", learning_rate)
+    epochs = checks.integer("epochs", epochs, 1)
+    batch_size = checks.integer("batch_size", batch_size, 1)
+    learning_rate = checks.positive("learning_rate", learning_rate)
     words = np.random.SeedSequence(checks.integer("seed", seed, 0)).generate_state(16) >> 1
     network, training = _networks(map(int, words))
     images, labels = digits.train.images, digits.train.labels

@@ -138,7 +138,7 @@ class Folder:
 
     def __init__(self, directory, identity):
         self.directory = directory
-        self.identity = json.loads(json.dumps(identity, default=int))  # as it will be read
+        self.identity = json.loads(json.dumps(identity))  # as it will be read
 
     def read(self):
         """Returns the arrays that were written last, a dict, or None in a folder that is new.

@@ -60,12 +60,11 @@ def train_all(digits, recipes, seeds=(0,), num_samples=500, workers=2):
     for recipe in recipes:
         if not isinstance(recipe, Recipe):
             raise TypeError(f"recipes must be Recipes; received {type(recipe).__name__}.")
-    for seed in seeds:
-        checks.integer("seeds", seed, 0)
+    seeds = [checks.integer("seeds", seed, 0) for seed in seeds]
     if not recipes or not seeds:
         raise ValueError(f"recipes and seeds are needed; received {recipes} and {seeds}.")
-    checks.integer("num_samples", num_samples, 1)
-    checks.integer("workers", workers, 1)
+    num_samples = checks.integer("num_samples", num_samples, 1)
+    workers = checks.integer("workers", workers, 1)
 
     def follow(recipe):
         runs = []

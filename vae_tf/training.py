@@ -62,17 +62,19 @@ class Recipe:
     evaluate_every: int = 100
 
     def __post_init__(self):
-        sizes = ("latent_dim", "hidden_units")
-        for name in ("updates", "batch_size", "num_samples", "evaluate_every", *sizes):
-            checks.integer(name, getattr(self, name), 1)
-        checks.positive("learning_rate", self.learning_rate)
-        checks.number("beta", self.beta, 0, LARGEST_BETA)
-        for name in ("warmup", "kl_warmup"):
-            checks.number(name, getattr(self, name), 0, 1)
-        if self.digits_per_class is not None:
-            checks.integer("digits_per_class", self.digits_per_class, 1)
-        if self.averaging is not None:
-            checks.number("averaging", self.averaging, 0, 1)
+        ints = ("updates", "batch_size", "num_samples", "evaluate_every", "digits_per_class")
+        for name in (*ints, "latent_dim", "hidden_units"):
+            self._set(name, lambda *number: checks.integer(*number, 1))
+        self._set("learning_rate", checks.positive)
+        self._set("beta", lambda *number: checks.number(*number, 0, LARGEST_BETA))
+        for name in ("warmup", "kl_warmup", "averaging"):
+            self._set(name, lambda *number: checks.number(*number, 0, 1))
+
+    def _set(self, name, check):
+        """Has a field hold the plain number that a check returns, where it may not be None."""
+        value = getattr(self, name)
+        if value is not None or name not in ("digits_per_class", "averaging"):
+            object.__setattr__(self, name, check(name, value))
 
     @classmethod
     def writeup(cls):
@@ -139,7 +141,7 @@ def train(digits, recipe=None, seed=0, verbose="auto", directory=None):
         raise TypeError(
             f"digits must be what vae_tf.load_mnist returns; received {type(digits).__name__}."
         )
-    split = digits.train
+    seed, split = checks.integer("seed", seed, 0), digits.train
     if recipe.digits_per_class is not None:
         split = split.balanced(recipe.digits_per_class)
     if len(split) < recipe.batch_size:
