@@ -408,15 +408,26 @@ def test_weights_are_the_same_in_any_process_with_as_many_threads(record_propert
 
 
 MEMORY = """
-import json, resource
-import vae_tf
+import json, resource, sys
+import keras, vae_tf
 from killed import RECIPE
 from patterns import patterns
 digits, pages = patterns(), {}
-for seed in range(1, 101):
-    vae_tf.train(digits, RECIPE, seed=seed, verbose=0)
+
+def train(number):
+    vae_tf.train(digits, RECIPE, seed=number, verbose=0)
+
+def fit(number):
+    schedule = keras.optimizers.schedules.CosineDecay(1e-2 / number, 100 + number, alpha=0.001 * number)
+    vae = vae_tf.VAE(seed=number)
+    vae.compile(keras.optimizers.AdamW(schedule, weight_decay=0.004 * number, beta_1=1 - 0.03 / number))
+    vae.fit(digits.train.images, verbose=0)
+    vae.evaluate(digits.train.images, verbose=0)
+
+for number in range(1, int(sys.argv[2]) + 1):
+    globals()[sys.argv[1]](number)
     with open("/proc/self/statm") as file:
-        pages[seed] = int(file.read().split()[1])
+        pages[number] = int(file.read().split()[1])
 print(json.dumps({seed: count * resource.getpagesize() / 2**20 for seed, count in pages.items()}))
 """
 
@@ -424,10 +435,19 @@ print(json.dumps({seed: count * resource.getpagesize() / 2**20 for seed, count i
 @pytest.mark.faults
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
 def test_a_hundred_trainings_do_not_fill_memory(record_property):
-    megabytes = script(MEMORY)
+    megabytes = script(MEMORY, "train", "100")
     growth = megabytes["100"] - megabytes["10"]
     record_property("count", f"100 trainings: {growth:.1f} MB more after 100 than after 10")
     assert growth < 50
+
+
+@pytest.mark.faults
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
+def test_a_sweep_over_50_optimizers_does_not_fill_memory(record_property):
+    megabytes = script(MEMORY, "fit", "60")
+    growth = (megabytes["60"] - megabytes["10"]) / 50
+    record_property("count", f"50 optimizers: {growth:.2f} MB more after each")
+    assert growth < 1
 
 
 @pytest.mark.faults

@@ -105,8 +105,8 @@ class VAE(BlockTrainer):
         )
         self.beta, self.kl_warmup = beta, kl_warmup
         self.num_samples = checks.integer("num_samples", num_samples, 1, 2**16)
-        self.seed = checks.integer("seed", seed, 0)
-        self._noise = keras.random.SeedGenerator(self.seed)  # holds the seed as a variable
+        self._noise = keras.random.SeedGenerator(0)  # holds the seed as a variable
+        self.seed = seed
 
         layers, pixels = keras.layers, math.prod(self.image_shape)
         dense = functools.partial(layers.Dense, dtype=self.dtype_policy)
@@ -177,6 +177,16 @@ class VAE(BlockTrainer):
     def kl_warmup(self, value):
         """Sets it, checked; nothing compiles anew."""
         self._kl_weight.warmup.assign(checks.integer("kl_warmup", value, 0))
+
+    @property
+    def seed(self):
+        """The seed of noise and order: an int in [0, 2³¹), which can be set."""
+        return int(self._noise.state.value.numpy()[0])
+
+    @seed.setter
+    def seed(self, value):
+        """Sets it, checked; nothing compiles anew."""
+        self._noise.state.assign([checks.integer("seed", value, 0), 0])
 
     @property
     def variables(self):

@@ -442,31 +442,31 @@ def main():
 
 def _networks(seeds):
     """Returns the network, and the one that trains it: it shifts digits and drops features."""
-    layers = keras.layers
+    layers, order = keras.layers, {"data_format": "channels_last"}  # whatever Keras is set to
 
     def seeded(layer, *args, **kwargs):
         kernel = keras.initializers.HeNormal(seed=next(seeds))
         return layer(*args, kernel_initializer=kernel, **kwargs)
 
     convolutions = [
-        seeded(layers.Conv2D, units, 3, padding="same", activation="relu")
+        seeded(layers.Conv2D, units, 3, padding="same", activation="relu", **order)
         for units in (32, 32, 48, 24)
     ]
     last = seeded(layers.Dense, CLASSES + 1, name="logits")
     body = keras.Sequential(
         [
             layers.Reshape((14, 14, 1)),
-            *(*convolutions[:2], layers.MaxPooling2D()),
-            *(*convolutions[2:], layers.MaxPooling2D()),
-            layers.Flatten(),
+            *(*convolutions[:2], layers.MaxPooling2D(**order)),
+            *(*convolutions[2:], layers.MaxPooling2D(**order)),
+            layers.Flatten(**order),
         ],
         name="features",
     )
     inputs = keras.Input((14, 14))
     features = body(inputs)
     network = keras.Model(inputs, [features, last(features)], name="classifier")
-    shifted = layers.RandomCrop(14, 14, seed=next(seeds))(
-        layers.ZeroPadding2D(1)(layers.Reshape((14, 14, 1))(inputs))
+    shifted = layers.RandomCrop(14, 14, seed=next(seeds), **order)(
+        layers.ZeroPadding2D(1, **order)(layers.Reshape((14, 14, 1))(inputs))
     )
     dropped = layers.Dropout(0.3, seed=next(seeds))(body(layers.Reshape((14, 14))(shifted)))
     return network, keras.Model(inputs, last(dropped))
