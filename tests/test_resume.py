@@ -418,9 +418,9 @@ def train(number):
     vae_tf.train(digits, RECIPE, seed=number, verbose=0)
 
 def fit(number):
-    schedule = keras.optimizers.schedules.CosineDecay(1e-2 / number, 100 + number, alpha=0.001 * number)
+    rate = keras.optimizers.schedules.CosineDecay(1e-2 / number, 100 + number, 0.001 * number)
     vae = vae_tf.VAE(seed=number)
-    vae.compile(keras.optimizers.AdamW(schedule, weight_decay=0.004 * number, beta_1=1 - 0.03 / number))
+    vae.compile(keras.optimizers.AdamW(rate, 0.004 * number, 1 - 0.03 / number))
     vae.fit(digits.train.images, verbose=0)
     vae.evaluate(digits.train.images, verbose=0)
 
@@ -447,7 +447,7 @@ def test_a_sweep_over_50_optimizers_does_not_fill_memory(record_property):
     megabytes = script(MEMORY, "fit", "60")
     growth = (megabytes["60"] - megabytes["10"]) / 50
     record_property("count", f"50 optimizers: {growth:.2f} MB more after each")
-    assert growth < 1
+    assert growth < 2
 
 
 @pytest.mark.faults

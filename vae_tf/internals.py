@@ -30,10 +30,13 @@ def numbers_as_inputs():
     numbers = {}
 
     def capture(op_type, inputs, attrs, outputs, op_name=None, graph=None):
-        if op_type not in ("Const", b"Const") or not hasattr(graph, "capture"):
+        # A number in Python may be cast to the type of others before it is used.
+        if op_type not in ("Const", b"Const", "Cast") or not hasattr(graph, "capture"):
             return None
         value = tf.get_static_value(outputs[0])
-        if value.shape or not outputs[0].dtype.is_floating or abs(value) in SIMPLE:
+        if value is None or value.shape or not outputs[0].dtype.is_floating:
+            return None
+        if abs(value) in SIMPLE:
             return None
         key = outputs[0].dtype, value.tobytes()
         if key not in numbers:

@@ -105,7 +105,9 @@ class VAE(BlockTrainer):
         )
         self.beta, self.kl_warmup = beta, kl_warmup
         self.num_samples = checks.integer("num_samples", num_samples, 1, 2**16)
-        self._noise = keras.random.SeedGenerator(0)  # holds the seed as a variable
+        # Holds the seed as a variable. Names that Keras would number make TensorFlow keep something
+        # for each variable, for ever: 36 kB.
+        self._noise = keras.random.SeedGenerator(0, name="noise")
         self.seed = seed
 
         layers, pixels = keras.layers, math.prod(self.image_shape)
@@ -120,16 +122,16 @@ class VAE(BlockTrainer):
                 layers.Flatten(
                     "channels_last", dtype=self.dtype_policy
                 ),  # whatever Keras is set to
-                dense(self.hidden_units, "tanh", kernel_initializer=kernels[0]),
-                dense(2 * self.latent_dim, kernel_initializer=kernels[1]),
+                dense(self.hidden_units, "tanh", kernel_initializer=kernels[0], name="hidden"),
+                dense(2 * self.latent_dim, kernel_initializer=kernels[1], name="loc_and_scale"),
             ],
             name="encoder",
         )
         self.decoder = keras.Sequential(
             [
                 keras.Input((self.latent_dim,)),
-                dense(self.hidden_units, "tanh", kernel_initializer=kernels[2]),
-                dense(pixels, kernel_initializer=kernels[3]),
+                dense(self.hidden_units, "tanh", kernel_initializer=kernels[2], name="hidden"),
+                dense(pixels, kernel_initializer=kernels[3], name="logits"),
                 layers.Reshape(self.image_shape, dtype=self.dtype_policy),
             ],
             name="decoder",

@@ -163,11 +163,13 @@ def _digest(traced):
 
         signature, said = function.signature, []
         said += [(place(each.name), each.type) for each in signature.input_arg]
-        references = [*function.ret.values(), *(it for n in function.node_def for it in n.input)]
-        used = {reference.removeprefix("^").split(":")[0] for reference in references}
-        for node in function.node_def:
-            if node.op == "Const" and node.name not in used:
+        used, nodes = {each.split(":")[0] for each in function.ret.values()}, []
+        for node in reversed(function.node_def):  # each stands behind those that it uses
+            if node.op in ("Const", "Cast") and node.name not in used:
                 continue  # left over from a number that became an input
+            used |= {each.removeprefix("^").split(":")[0] for each in node.input}
+            nodes.append(node)
+        for node in reversed(nodes):
             attributes = [  # the last is for differentiation, and counts tracings
                 (name, attribute(name, value))
                 for name, value in sorted(node.attr.items())

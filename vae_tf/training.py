@@ -103,7 +103,7 @@ class Recipe:
             warmup_steps=warmup_steps,
         )
         average = {} if self.averaging is None else dict(use_ema=True, ema_momentum=self.averaging)
-        return keras.optimizers.Adam(schedule, **average)
+        return keras.optimizers.Adam(schedule, **average, name="adam")  # not numbered: see `VAE`
 
 
 def train(digits, recipe=None, seed=0, verbose="auto", directory=None):
