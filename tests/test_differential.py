@@ -343,7 +343,7 @@ def test_blocks_are_keras_own_path(tmp_path, caplog, combination):
 def test_blocks_are_keras_own_path_in_combinations(tmp_path_factory, caplog, record_property):
     tried, combinations = set(), st.tuples(*(st.sampled_from(list(factor)) for factor in FACTORS))
 
-    @settings(max_examples=16, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=12, deadline=None, derandomize=True, database=None)
     @given(combinations)
     def check(combination):
         compare(tmp_path_factory.mktemp("tried"), caplog, combination)

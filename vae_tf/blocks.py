@@ -8,7 +8,8 @@ stopping are Keras's.
 
 What cannot run that way takes Keras's own path, without being told to: pipelines, a
 `tf.distribute` strategy, class weights, `run_eagerly=True`, `jit_compile=False`, a `train_step`
-that cannot be traced for batches of any size. A short last batch runs by itself, uncompiled.
+that cannot be traced for batches of any size. A short last batch is filled up with images of weight
+0 where it is known that these change nothing; elsewhere it runs by itself, uncompiled.
 """
 
 import contextlib
@@ -460,7 +461,9 @@ class _Feed:
     def __init__(self, model, kind, batches, steps, per_call):
         self.model, self.kind, self.batches = model, kind, batches
         self.steps, self.per_call = steps, per_call
-        self.window = min(batches.per_block, per_call)
+        # A few sizes, an eighth too large at most, so that calls of any length need few programs.
+        step = 1 << max(per_call.bit_length() - 3, 0)
+        self.window = min(batches.per_block, -(-per_call // step) * step)
         self.recorded = [each for each in model.metrics if isinstance(each, BatchMean)]
         self.records = [np.zeros([0, len(self.recorded)])]
         self.largest_loss = model.largest_loss
@@ -489,8 +492,8 @@ class _Feed:
         if self.block is None or len(positions) < size:
             logs = self.single(self.batches.gather(positions))
             return logs, np.array([[float(metric.last) for metric in self.recorded]])
-        rows = np.resize(positions, [self.window, size])  # `count` of them are looked at
-        count = len(positions) // size
+        rows = np.zeros([self.window, size], np.int32)  # `count` of them are looked at
+        rows.flat[: len(positions)], count = positions, len(positions) // size
         logs, records = self.block(self.batches.gather(rows), tf.constant(count))
         return logs, records.numpy()[:count]
 
@@ -553,20 +556,25 @@ def _block(step, recorded, batches, count):
         The logs of the last, and the record of each, [window, metrics], zero beyond `count`.
     """
     dtype = recorded[0].dtype if recorded else "float32"
+    size = tf.nest.flatten(batches)[0].shape[0]
+
+    def at(i):
+        return tf.nest.map_structure(lambda each: tf.gather(each, i), batches)
 
     def write(record, i, row):
         return tf.tensor_scatter_nd_update(record, [[i]], [tf.stack(row)]) if row else record
 
-    def run(i, record, row, logs):
-        logs = step(tf.nest.map_structure(lambda each: tf.gather(each, i), batches))
+    def run(i, batch, record, row, logs):
+        logs = step(batch)
         # Written a batch late: XLA would else fuse the sums over the batch into the writing, and
         # add them up anew for every number in the row, in plain loops.
         record = write(record, tf.maximum(i - 1, 0), row)
-        return i + 1, record, [tf.cast(each.last, dtype) for each in recorded], logs
+        row = [tf.cast(each.last, dtype) for each in recorded]
+        return i + 1, at(tf.minimum(i + 1, size - 1)), record, row, logs
 
     row = [tf.zeros([], dtype) for _ in recorded]
-    record = tf.zeros([tf.nest.flatten(batches)[0].shape[0], len(recorded)], dtype)
+    record = tf.zeros([size, len(recorded)], dtype)
     logs = tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), step.outputs)
-    start = tf.constant(0), record, row, logs
-    _, record, row, logs = tf.while_loop(lambda i, *_: i < count, run, start)
+    start = tf.constant(0), at(0), record, row, logs
+    _, _, record, row, logs = tf.while_loop(lambda i, *_: i < count, run, start)
     return logs, write(record, tf.maximum(count - 1, 0), row)

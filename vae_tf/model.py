@@ -368,7 +368,7 @@ class VAE(BlockTrainer):
         """
         if not tf.executing_eagerly():  # being traced, weights have no values yet
             return
-        largest = np.max([np.abs(weight).max() for weight in self.get_weights()])
+        largest = float(np.max([np.abs(weight).max() for weight in self.get_weights()]))
         if not largest <= LARGEST_WEIGHT:  # so NaN is caught as well
             raise ValueError(
                 f"vae must have weights within ±{LARGEST_WEIGHT:g}; received one of size "
