@@ -16,6 +16,7 @@ BENCHMARKS = {
     for name, file in (
         ("benchmarks", "results.json"),
         ("benchmarks, AMD EPYC", "results-amd-epyc.json"),
+        ("benchmarks, GPU", "results-gpu.json"),
     )
 }
 
