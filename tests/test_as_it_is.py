@@ -372,12 +372,21 @@ def test_what_cannot_be_traced_goes_keras_way(images, caplog):
 
 
 def test_checks_of_numerics_go_keras_way(images):
+    expected, _ = fitted(images, shuffle=False)
+    pipeline = tf.data.Dataset.from_tensor_slices(images).batch(16)
+    early = VAE(**SMALL)
+    early.compile(keras.optimizers.SGD(0.02))
     tf.debugging.enable_check_numerics()
     try:
-        vae, _ = fitted(images)
+        early.fit(images, batch_size=16, shuffle=False, verbose=0)  # compiled before
+        found = [early, fitted(images, shuffle=False)[0], fitted(pipeline, batch_size=None)[0]]
+        found[1].set_weights([np.full_like(weight, np.nan) for weight in found[1].get_weights()])
+        with pytest.raises(tf.errors.InvalidArgumentError, match="NaN"):
+            found[1].fit(images, batch_size=16, verbose=0)
     finally:
         tf.debugging.disable_check_numerics()
-    assert_same_weights(vae, fitted(images)[0])
+    for vae in (found[0], found[2]):
+        assert_same_weights(vae, expected)
 
 
 def test_losses_that_layers_add_count_as_in_keras(images):

@@ -137,6 +137,7 @@ class BlockTrainer(keras.Model):
         self._own_functions = {}  # Keras's own train and test function, once made
         if jit == "auto":
             jit = not given.get("run_eagerly") and self._has_default_strategy()
+            jit = jit and not internals.ops_are_watched()
         super().compile(**given | {"steps_per_execution": self._own_steps, "jit_compile": jit})
 
     def get_compile_config(self):

@@ -20,6 +20,14 @@ def batches_taken(optimizer):
     return getattr(optimizer, "inner_optimizer", optimizer)._iterations
 
 
+def ops_are_watched():
+    """Tells whether something looks at every operation, as `tf.debugging.enable_check_numerics`.
+
+    XLA compiles nothing then.
+    """
+    return op_callbacks.should_invoke_op_callbacks()
+
+
 @contextlib.contextmanager
 def numbers_as_inputs():
     """Makes inputs of the floats in a graph that is traced meanwhile, such as rates of decay.
