@@ -129,6 +129,13 @@ def test_updates_depend_on_their_number_alone_not_on_epochs_or_calls_of_fit(imag
     assert_same(in_calls, once)
 
 
+def test_passes_in_sequence_go_on_from_fit_to_fit(images, batches):
+    vae, _ = fitted(images[:60], steps_per_epoch=3, epochs=1, shuffle=False)
+    vae.fit(images[:60], batch_size=16, steps_per_epoch=3, epochs=2, shuffle=False, verbose=0)
+    taken = np.concatenate(batches).reshape(-1, 16)[:, 0]
+    np.testing.assert_array_equal(taken, np.arange(9) % 4 * 16)
+
+
 def test_models_of_one_shape_share_a_program(images, compilations):
     counts = []
     for seed in range(3):

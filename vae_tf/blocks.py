@@ -192,14 +192,9 @@ class BlockTrainer(keras.Model):
         kwargs["validation_batch_size"] = kwargs["validation_batch_size"] or batch_size
         batches = _Batches(self, arrays, batch_size, kwargs["shuffle"])
         kwargs["shuffle"] = False  # Keras is given them in order
-        if kwargs["steps_per_epoch"] is None:
-            kwargs["steps_per_epoch"] = batches.per_pass
-        else:
-            kwargs["steps_per_epoch"] = checks.integer(
-                "steps_per_epoch", kwargs["steps_per_epoch"], 1
-            )
-            batches.is_endless = True
-        steps = kwargs["steps_per_epoch"]
+        if (steps := kwargs["steps_per_epoch"]) is not None:
+            batches.is_endless, steps = True, checks.integer("steps_per_epoch", steps, 1)
+        kwargs["steps_per_epoch"] = steps = steps or batches.per_pass
         if kwargs["class_weight"] is not None or not self._has_default_strategy():
             with self._calling("train_function", None):
                 return super().fit(batches.as_dataset(), **kwargs)
@@ -408,9 +403,11 @@ class _Batches:
     def take(self, count):
         """Returns the positions of the next images: of `count` batches at most, or a short one."""
         if self.rest is None:
-            taken = internals.batches_taken(self.model.optimizer) if self.shuffle else None
-            made = 0 if taken is None else int(taken.value.numpy())
-            place = made % self.per_pass if self.is_endless else 0
+            made, place = 0, 0
+            if self.shuffle or self.is_endless:
+                made = int(internals.batches_taken(self.model.optimizer).value.numpy())
+            if self.is_endless:
+                place = made % self.per_pass
             self._begin_pass(made - place)
             self.rest = self.rest[place * self.batch_size :]
         elif not len(self.rest):
@@ -437,10 +434,13 @@ class _Batches:
             while True:
                 yield self.take(1)
 
+        def batch(positions):
+            found = self.gather(positions)
+            targets = {"y": found["weights"]} if "weights" in found else {}
+            return _data(**targets | found)  # Keras drops weights that come without targets
+
         rows = tf.TensorSpec([None], tf.int32)
-        positions = tf.data.Dataset.from_generator(positions, output_signature=rows)
-        # Keras drops weights that come without targets.
-        return positions.map(lambda rows: _data(**{"y": rows} | self.gather(rows)))
+        return tf.data.Dataset.from_generator(positions, output_signature=rows).map(batch)
 
 
 def _data(x, y=None, weights=None):
