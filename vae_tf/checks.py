@@ -103,7 +103,7 @@ def image_weights(name, weights, count):
     Raises:
         TypeError, ValueError: if they are not.
     """
-    weights = array(name, weights)
+    weights = array(name, weights).astype(np.float64)  # float16 has no number as large
     if weights.shape != (count,):
         raise ValueError(f"{name} must be [{count}]; received {list(weights.shape)}.")
     if not ((weights >= 0) & (weights < LARGEST)).all():
