@@ -108,6 +108,7 @@ def test_epoch_logs_are_means_over_the_epochs_images(images):
     per_epoch = history.updates["loss"].reshape(2, 4)
     expected = np.average(per_epoch, axis=1, weights=sizes)
     np.testing.assert_allclose(history.history["loss"], expected, rtol=1e-5)
+    assert history.updates["loss"].dtype == np.float32
 
 
 def test_epochs_of_any_number_of_updates(images):

@@ -466,7 +466,7 @@ class _Feed:
         step = 1 << max(per_call.bit_length() - 3, 0)
         self.window = min(batches.per_block, -(-per_call // step) * step)
         self.recorded = [each for each in model.metrics if isinstance(each, BatchMean)]
-        self.records = [np.zeros([0, len(self.recorded)])]
+        self.records = [np.zeros([0, len(self.recorded)], np.float32)]
         self.largest_loss = model.largest_loss
         self.single, self.block = self._traced() or (self._keras_own(), None)
 
@@ -492,7 +492,7 @@ class _Feed:
         size = self.batches.batch_size
         if self.block is None or len(positions) < size:
             logs = self.single(self.batches.gather(positions))
-            return logs, np.array([[float(metric.last) for metric in self.recorded]])
+            return logs, np.array([[metric.last.value.numpy() for metric in self.recorded]])
         rows = np.zeros([self.window, size], np.int32)  # `count` of them are looked at
         rows.flat[: len(positions)], count = positions, len(positions) // size
         logs, records = self.block(self.batches.gather(rows), tf.constant(count))
