@@ -37,7 +37,7 @@ benchmark: $(VENV)/ready  ## measure speed beside PyTorch, JAX and plain Keras (
 	$(BIN)/python benchmarks/run.py
 
 pretrained: $(VENV)/ready  ## train the weights that come with the package (needs all of MNIST)
-	$(BIN)/python -c 'from vae_tf import pretrained, quality; pretrained.main(); quality.main()'
+	$(BIN)/python scripts/train_pretrained.py
 
 clean:  ## remove the environments and everything made from the sample
 	rm -rf $(VENV) .venv-colab .venv-oldest figures/sample build *.egg-info .pytest_cache .ruff_cache .hypothesis

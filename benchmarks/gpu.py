@@ -32,7 +32,7 @@ def main():
         return
     results = {"date": datetime.date.today().isoformat(), "processor": platform.machine()}
     results |= {"cores": os.cpu_count()}
-    from vae_tf import files
+    from vae_tf.engine import atomic
 
     for name, device in PARTS:
         found = part(name, device)
@@ -42,7 +42,7 @@ def main():
             sys.exit("TensorFlow finds no GPU. Nothing was written.")
         if name == "writeup" and device == "CPU":
             results["differences"] = differences(results)
-        with files.whole(options.output) as temporary:  # also what there is so far
+        with atomic.replacing(options.output) as temporary:  # also what there is so far
             temporary.write_text(json.dumps(results, indent=1) + "\n")
 
 

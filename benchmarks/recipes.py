@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import vae_tf
-from vae_tf import files
+from vae_tf.engine import atomic
 
 VARIANTS = {
     "writeup": [
@@ -52,7 +52,7 @@ def main():
                 row = {"change": change, "seed": seed, "seconds": seconds, **summary}
                 rows[name].append({"data": digits.name} | row)
                 print(name, change, seed, f"{seconds} s", found.estimates["elbo"], flush=True)
-                with files.whole(file) as temporary:
+                with atomic.replacing(file) as temporary:
                     temporary.write_text(json.dumps(rows, indent=1) + "\n")
 
 

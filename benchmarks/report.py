@@ -53,7 +53,7 @@ def _unsteady(speed):
 
 def _quality(runs, target):
     contenders = {}
-    for name, results in runs.items():
+    for name, results in run_folder.items():
         columns = {key: [run[key] for run in results] for key in results[0]}
         contenders[name] = {
             "label": CONTENDERS[name],
@@ -63,7 +63,11 @@ def _quality(runs, target):
             "seconds_training": _rounded(columns["seconds_training"], 2),
             "updates": _rounded(columns["updates"], 0),
         }
-    return {"target_elbo": target, "runs": len(next(iter(runs.values()))), "contenders": contenders}
+    return {
+        "target_elbo": target,
+        "runs": len(next(iter(run_folder.values()))),
+        "contenders": contenders,
+    }
 
 
 def _costs(imports, own):

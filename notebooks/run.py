@@ -99,9 +99,9 @@ def store(notebook, path):
             if "data" in output:  # a figure's address in memory
                 text = output.data.get("text/plain", "")
                 output.data["text/plain"] = re.sub(r" at 0x[0-9a-f]+", "", text)
-    from vae_tf import files  # only here: it brings TensorFlow, which takes seconds
+    from vae_tf.engine import atomic  # only here: it brings TensorFlow, which takes seconds
 
-    with files.whole(path) as temporary:
+    with atomic.replacing(path) as temporary:
         nbformat.write(notebook, temporary)
 
 

@@ -19,15 +19,15 @@ def digits():
 @pytest.fixture
 def compilations(monkeypatch):
     """What XLA is given to compile, as long as the test runs: a list that grows."""
-    from vae_tf import programs
+    from vae_tf.engine import compiled
 
-    given, traced = [], programs._traced
+    given, traced = [], compiled._traced
 
     def noting(function, specs, **options):
         if options.get("jit_compile"):
             given.append(function)
         return traced(function, specs, **options)
 
-    monkeypatch.setattr(programs, "_traced", noting)
-    monkeypatch.setattr(programs, "_kept", type(programs._kept)())
+    monkeypatch.setattr(compiled, "_traced", noting)
+    monkeypatch.setattr(compiled, "_kept", type(compiled._kept)())
     return given

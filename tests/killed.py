@@ -21,13 +21,13 @@ import tensorflow as tf
 from patterns import patterns
 
 import vae_tf
-from vae_tf import files, training
+from vae_tf.engine import atomic, training
 
 RECIPE = vae_tf.Recipe(
     updates=795,  # the last block is shorter
     batch_size=32,
     learning_rate=5e-3,
-    digits_per_class=50,
+    images_per_class=50,
     kl_warmup=0.2,
     latent_dim=2,
     hidden_units=8,

@@ -11,8 +11,9 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from vae_tf import data, providers
-from vae_tf.data import Digits, Split, binarize
+from vae_tf import data
+from vae_tf.data import Dataset, Split, binarize
+from vae_tf.sources import mnist, providers
 
 MNIST_DIR = os.environ.get("VAE_TF_MNIST_DIR")
 needs_mnist = pytest.mark.skipif(
@@ -93,7 +94,7 @@ def expected_digits(parts, source, cut=10):
     (train, train_labels), (test, test_labels) = (in_content_order(*part) for part in parts)
     splits = [(train, train_labels), (test[:cut], test_labels[:cut])]
     splits += [(test[cut:], test_labels[cut:])]
-    return Digits(*[Split(binarize(images), labels) for images, labels in splits], source)
+    return Dataset(*[Split(binarize(images), labels) for images, labels in splits], source)
 
 
 def assert_same(actual, expected):

@@ -1,8 +1,8 @@
-"""Digits that need no data: what the fixture `digits` gives."""
+"""Dataset that need no data: what the fixture `digits` gives."""
 
 import numpy as np
 
-from vae_tf.data import Digits, Split
+from vae_tf.data import Dataset, Split
 
 
 def patterns():
@@ -17,4 +17,4 @@ def patterns():
             labels.astype(np.uint8),
         )
 
-    return Digits(split(640), split(100), split(60), "sample")
+    return Dataset(split(640), split(100), split(60), "sample")

@@ -16,8 +16,9 @@ import pytest
 import tensorflow as tf
 
 import vae_tf
-from vae_tf import VAE, DivergenceError, Recipe, sweeps, train
-from vae_tf.blocks import _treats_images_apart
+from vae_tf import VAE, DivergenceError, Recipe, train
+from vae_tf.analysis import sweeps
+from vae_tf.engine.blocks import treats_images_apart
 
 SMALL = {"latent_dim": 3, "hidden_units": 6}
 RECIPE = Recipe(updates=8, batch_size=32, learning_rate=0.01, evaluate_every=4, **SMALL)
@@ -153,9 +154,9 @@ def test_scaled_losses_give_the_weights_of_others(images, optimizer, how):
 
 
 def test_accumulated_batches_have_images_noise_and_warm_up_of_their_own(images, monkeypatch):
-    taken, take = [], vae_tf.blocks._Batches.take
+    taken, take = [], vae_tf.engine.batches.Batches.take
     monkeypatch.setattr(
-        vae_tf.blocks._Batches,
+        vae_tf.engine.batches.Batches,
         "take",
         lambda self, count: taken.append(found := take(self, count)) or found,
     )
@@ -282,7 +283,7 @@ def test_no_setting_of_keras_changes_a_result(images, tmp_path):
     (tmp_path / "keras.json").write_text(json.dumps({"backend": "tensorflow"} | settings))
     script = """
 import sys, keras, numpy as np, vae_tf
-from vae_tf import quality
+from vae_tf.analysis import classifier, samples
 assert keras.config.image_data_format() == "channels_first" and keras.config.floatx() == "float64"
 images = np.load(sys.argv[1])
 found = vae_tf.evaluate(vae_tf.load_pretrained("full"), images, 5)
@@ -408,8 +409,8 @@ def test_losses_that_layers_add_count_as_in_keras(images):
     logs = vae.fit(images, batch_size=64, verbose=0).history
     total = logs["kl"][0] - logs["log_likelihood"][0] + added
     assert logs["loss"][0] == pytest.approx(total, rel=1e-5)
-    assert not _treats_images_apart(vae)
-    assert _treats_images_apart(VAE())
+    assert not treats_images_apart(vae)
+    assert treats_images_apart(VAE())
 
 
 def test_fitting_inside_a_fit(images):

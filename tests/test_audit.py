@@ -8,9 +8,9 @@ import scipy.stats
 import tensorflow as tf
 
 import vae_tf
-from vae_tf import audit
-from vae_tf.audit import WriteupVAE, kl_difference, train_writeup
-from vae_tf.data import Digits, Split
+from vae_tf.analysis import writeup as audit
+from vae_tf.analysis.writeup import WriteupVAE, kl_difference, train_writeup
+from vae_tf.data import Dataset, Split
 from vae_tf.model import SMALLEST_SCALE, VAE
 
 
@@ -179,7 +179,7 @@ def test_recipe_trains_through_fit():
         noise = rng.random((count, 14, 14)) < 0.05
         return Split((patterns[labels] ^ noise).astype(np.uint8), labels.astype(np.uint8))
 
-    digits = Digits(split(330), split(50), split(50), "sample")
+    digits = Dataset(split(330), split(50), split(50), "sample")
     vae, history = train_writeup(digits, seed=1, epochs=2)
     assert isinstance(vae, WriteupVAE)
     assert sum(w.numpy().size for w in vae.trainable_variables) == 53_716

@@ -15,10 +15,10 @@ import pytest
 
 import vae_tf
 from vae_tf import VAE, Recipe, baselines, blocks, data, evaluation, figures, results
-from vae_tf.audit import WriteupVAE, audit, train_writeup
-from vae_tf.data import Digits, Split, binarize
+from vae_tf.analysis.writeup import WriteupVAE, audit, train_writeup
+from vae_tf.data import Dataset, Split, binarize
 
-RECIPE = {"updates": 4, "batch_size": 8, "learning_rate": 1e-3, "digits_per_class": 5}
+RECIPE = {"updates": 4, "batch_size": 8, "learning_rate": 1e-3, "images_per_class": 5}
 WEIGHTS, MEANS = [0.5, 0.5], np.full((2, 3, 3), 0.5)
 MIXTURE = baselines.BernoulliMixture(WEIGHTS, MEANS)
 
@@ -45,7 +45,7 @@ def made(tmp_path_factory, images, digits):
         resaved(folder / "good.keras", folder / f"{name}.keras", change)
     return SimpleNamespace(
         vae=vae, writeup=writeup, broken=broken, images=images, digits=digits, folder=folder,
-        empty=Digits(*[Split(images[:0], np.zeros(0, np.uint8))] * 3, "sample"),
+        empty=Dataset(*[Split(images[:0], np.zeros(0, np.uint8))] * 3, "sample"),
     )  # fmt: skip
 
 
@@ -115,11 +115,11 @@ FUNCTIONS = {
     "evaluate": lambda m, images=None, vae=None, **bad: vae_tf.evaluate(
         vae or m.vae, m.images if images is None else images, **bad
     ),
-    "bound_curve": lambda m, images=None, **bad: evaluation.bound_curve(
+    "bound_curve": lambda m, images=None, **bad: bounds.bound_curve(
         m.vae, m.images if images is None else images, **bad
     ),
-    "active_units": lambda m, images: evaluation.active_units(m.vae, images),
-    "inference_gaps": lambda m, images=None, **bad: evaluation.inference_gaps(
+    "active_units": lambda m, images: bounds.active_units(m.vae, images),
+    "inference_gaps": lambda m, images=None, **bad: bounds.inference_gaps(
         m.vae, m.images if images is None else images, **bad
     ),
     "audit": lambda m, images=None, vae=None, **bad: audit(
@@ -231,7 +231,7 @@ BAD = {
     "fit": [
         *((dict(x=lambda m, f=f: f(m.images)), *rest) for f, *rest in WRONG_IMAGES.values()),
         (dict(x="digits"), TYPE, "array of numbers; received <U6"),
-        (dict(x=lambda m: m.digits), TYPE, "array of numbers; received Digits"),
+        (dict(x=lambda m: m.digits), TYPE, "array of numbers; received Dataset"),
         (dict(x=lambda m: m.digits.train), TYPE, "array of numbers; received Split"),
         (dict(batch_size=0), VALUE, "batch_size .* received 0"),
         (dict(batch_size=-32), VALUE, "batch_size .* received -32"),
@@ -333,7 +333,7 @@ BAD = {
         (dict(learning_rate="fast"), TYPE, "learning_rate must be a number; received 'fast'"),
         (dict(learning_rate=True), TYPE, "learning_rate"),
         (dict(warmup=1.0), VALUE, "warmup"),
-        (dict(digits_per_class=0), VALUE, "digits_per_class"),
+        (dict(images_per_class=0), VALUE, "images_per_class"),
         (dict(num_samples=-2), VALUE, "num_samples"),
         (dict(averaging=1.0), VALUE, "averaging"),
         (dict(evaluate_every=0), VALUE, "evaluate_every"),
@@ -498,7 +498,7 @@ def test_bad_input_is_refused_by_name_before_any_work(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VAE_TF_CACHE", str(tmp_path))
     keras_own = [(keras.Model, f"make_{kind}_function") for kind in ("train", "test")]
-    for place, work in ((blocks._Feed, "__init__"), *keras_own):
+    for place, work in ((blocks.BlockRunner, "__init__"), *keras_own):
         monkeypatch.setattr(place, work, lambda *_, **__: pytest.fail("work began"))
     monkeypatch.setattr(data, "_serve", lambda *_: pytest.fail("loading began"))
     bad = {key: value(made) if type(value) is type(split) else value for key, value in bad.items()}

@@ -5,8 +5,8 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from vae_tf import baselines
-from vae_tf.baselines import BernoulliMixture, fit_mixture, independent_pixels, uniform
+from vae_tf.analysis import baselines
+from vae_tf.analysis.baselines import BernoulliMixture, fit_mixture, independent_pixels, uniform
 
 EVERY = np.array(list(itertools.product([0, 1], repeat=9)), np.uint8).reshape(-1, 3, 3)
 

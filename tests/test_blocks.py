@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vae_tf import VAE, DivergenceError, blocks
+from vae_tf import VAE, DivergenceError
+from vae_tf.engine import batches, blocks
 
 
 def weights(vae):
@@ -83,13 +84,13 @@ def test_fitting_on_is_fitting_once_in_epochs(images):
 @pytest.fixture
 def batches(monkeypatch):
     """The positions of the digits of every update that blocks make: a list that grows."""
-    rows, take = [], blocks._Batches.take
+    rows, take = [], batches.Batches.take
 
     def recording(self, count):
         rows.extend((taken := take(self, count)).reshape(-1, self.batch_size))
         return taken
 
-    monkeypatch.setattr(blocks._Batches, "take", recording)
+    monkeypatch.setattr(batches.Batches, "take", recording)
     return rows
 
 

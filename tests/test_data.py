@@ -21,12 +21,13 @@ import numpy as np
 import pytest
 from mnist_files import NAMES, assert_same, expected_digits, fail, fake_keras, fake_tfds
 
-from vae_tf import data, providers
-from vae_tf.data import Digits, Split, binarize, load_mnist
+from vae_tf import data
+from vae_tf.data import Dataset, Split, binarize, load_mnist
+from vae_tf.sources import mnist, providers
 
 isolated, mnist, online = files.isolated, files.mnist, files.online  # fixtures
 
-# Digits and splits.
+# Dataset and splits.
 
 
 def test_binarize_is_the_mean_of_each_block_above_128():
@@ -46,7 +47,7 @@ def split_of(labels):
 
 def test_split_has_a_length_a_short_repr_and_is_frozen():
     split = split_of(np.arange(2000) % 10)
-    digits = Digits(split, split, split, "keras")
+    digits = Dataset(split, split, split, "keras")
     sample = dataclasses.replace(digits, source="sample")
     assert len(split) == 2000
     assert repr(split) == "Split(2,000 digits)"

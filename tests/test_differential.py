@@ -15,7 +15,8 @@ import tensorflow as tf
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from vae_tf import VAE, blocks
+from vae_tf import VAE
+from vae_tf.engine import blocks
 
 SHAPE, LATENTS = (4, 5), 2
 PENALTY = 0.0  # read by a model below

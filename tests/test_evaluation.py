@@ -10,9 +10,10 @@ import scipy.stats
 import tensorflow as tf
 
 from vae_tf import evaluation
-from vae_tf.evaluation import Estimate, active_units, bound_curve, evaluate, inference_gaps
+from vae_tf.analysis.bounds import active_units, bound_curve, inference_gaps
+from vae_tf.engine.noise import normals
+from vae_tf.evaluation import Estimate, evaluate
 from vae_tf.model import SMALLEST_SCALE, VAE
-from vae_tf.noise import normals
 
 SHAPE, LATENT_DIM = (3, 3), 2
 

@@ -18,7 +18,7 @@ import pytest
 import tensorflow_probability as tfp
 
 from vae_tf import explorer
-from vae_tf.data import Digits, Split
+from vae_tf.data import Dataset, Split
 from vae_tf.explorer import export_explorer
 from vae_tf.model import VAE
 
@@ -51,7 +51,7 @@ def make_digits(count=300, source="cache", classes=10):
     near = rng.random((count, 14, 14)) < 0.15
     images = (near | np.roll(near, 1, axis=2)).astype(np.uint8)
     few = Split(images[:1], labels[:1])
-    return Digits(few, Split(images, labels), few, source)
+    return Dataset(few, Split(images, labels), few, source)
 
 
 @pytest.fixture(scope="module")

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from vae_tf import files
+from vae_tf.engine import atomic
 
 
 def write(path, content):
-    with files.whole(path) as temporary:
+    with atomic.replacing(path) as temporary:
         temporary.write_text(content)
 
 
 def test_what_is_written_takes_the_place_of_what_was_there(tmp_path):
     path = tmp_path / "model.keras"
     for content in ("old", "new"):
-        with files.whole(str(path)) as temporary:
+        with atomic.replacing(str(path)) as temporary:
             assert temporary.suffix == ".keras"
             assert temporary.parent == tmp_path
             temporary.write_text(content)
@@ -104,18 +104,18 @@ def test_what_killed_writers_left_is_swept_and_nothing_else(tmp_path):
     kept = [path, tmp_path / "other.npz", tmp_path / ".state.npz", tmp_path / ".a.state.npz"]
     for file in kept:
         file.write_text("kept")
-    left = files.whole(path)
+    left = atomic.replacing(path)
     left.__enter__().write_text("half")  # and never ended
     assert len(list(tmp_path.iterdir())) == 5
-    files.sweep(path)
+    atomic.remove_leftovers(path)
     assert sorted(tmp_path.iterdir()) == sorted(kept)
 
 
 def test_a_lock_has_one_holder_at_a_time(tmp_path):
     path = tmp_path / ".lock"
-    with files.locked(path), pytest.raises(BlockingIOError), files.locked(path, wait=False):
+    with atomic.locked(path), pytest.raises(BlockingIOError), atomic.locked(path, wait=False):
         pass
-    with files.locked(path, wait=False):
+    with atomic.locked(path, wait=False):
         pass
 
 

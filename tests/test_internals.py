@@ -10,8 +10,9 @@ import tensorflow as tf
 from tensorflow.python.framework import ops
 
 import vae_tf
-from vae_tf import VAE, internals, programs
-from vae_tf.programs import Program
+from vae_tf import VAE
+from vae_tf.engine import compiled, private
+from vae_tf.engine.compiled import CompiledFunction
 
 PACKAGE = Path(vae_tf.__file__).parent
 
@@ -21,12 +22,12 @@ def test_batches_taken_counts_those_that_are_accumulated(images):
         vae = VAE(latent_dim=2, hidden_units=3)
         vae.compile(make(keras.optimizers.SGD(0.1, gradient_accumulation_steps=4)))
         vae.fit(images, batch_size=8, verbose=0)
-        assert int(internals.batches_taken(vae.optimizer)) == 8
+        assert int(private.batches_taken(vae.optimizer)) == 8
         assert int(vae.optimizer.iterations) == 2  # Keras's own count would not do
 
 
 def captured_numbers(function):
-    with internals.numbers_as_inputs():
+    with private.numbers_as_inputs():
         traced = tf.function(function).get_concrete_function(tf.TensorSpec([3]))
     return sorted(float(each) for each in traced.captured_inputs)
 
@@ -63,7 +64,7 @@ def test_gradients_of_graphs_are_forgotten_but_not_those_of_others(images):
     plain = tf.function(vae.train_step).get_concrete_function(tf.TensorSpec([8, 14, 14], tf.uint8))
     assert len(set(ops.gradient_registry.list()) - before) > len(left)  # TensorFlow keeps its own
     many = len(ops.gradient_registry.list())
-    internals.forget_gradients(plain.graph)
+    private.forget_gradients(plain.graph)
     assert len(ops.gradient_registry.list()) < many
 
 
@@ -76,7 +77,7 @@ def test_a_layer_let_go_is_no_longer_counted():
 
     holder = Holder()
     for name, left in (("first", 2), ("third", 1), ("nothing", 1)):
-        internals.let_go(holder, name)
+        private.let_go(holder, name)
         assert len(holder.layers) == left
     holder.other = keras.layers.Dense(2)
     holder.other = keras.layers.Dense(2)
@@ -114,14 +115,14 @@ def test_programs_are_shared_by_equal_graphs_alone(compilations, monkeypatch):
     x = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
     for _ in range(2):
         for function in FUNCTIONS.values():
-            found = Program(function, tf.TensorSpec([3, 3]))(x)
+            found = CompiledFunction(function, tf.TensorSpec([3, 3]))(x)
             np.testing.assert_allclose(found, function(tf.constant(x)), rtol=1e-6)
     assert len(compilations) == len(FUNCTIONS)
     monkeypatch.setattr(programs, "KEPT", 2)
     for name in ("a loop", "minus", "half"):
-        Program(FUNCTIONS[name], tf.TensorSpec([3, 3]))(x)
-    Program(lambda x: x - 3 * x, tf.TensorSpec([3, 3]))(x)
-    assert len(programs._kept) == 2
+        CompiledFunction(FUNCTIONS[name], tf.TensorSpec([3, 3]))(x)
+    CompiledFunction(lambda x: x - 3 * x, tf.TensorSpec([3, 3]))(x)
+    assert len(compiled._kept) == 2
 
 
 def test_numbers_differ_and_programs_do_not(compilations):
@@ -134,7 +135,7 @@ def test_numbers_differ_and_programs_do_not(compilations):
                 return {"sum": factor * x + variable, "old": (x,)}
 
             before = variable.numpy()
-            found = Program(function, tf.TensorSpec([]))(tf.constant(4.0))
+            found = CompiledFunction(function, tf.TensorSpec([]))(tf.constant(4.0))
             np.testing.assert_allclose(variable, before + 4 * factor, rtol=1e-6)
             np.testing.assert_allclose(found["sum"], before + 8 * factor, rtol=1e-6)
             assert float(found["old"][0]) == 4.0
@@ -142,7 +143,9 @@ def test_numbers_differ_and_programs_do_not(compilations):
 
 
 def test_a_program_that_fails_raises_what_tensorflow_raises():
-    program = Program(lambda x: tf.debugging.check_numerics(1 / x, "bad"), tf.TensorSpec([]))
+    program = CompiledFunction(
+        lambda x: tf.debugging.check_numerics(1 / x, "bad"), tf.TensorSpec([])
+    )
     assert float(program(tf.constant(4.0))) == 0.25
     with pytest.raises(tf.errors.InvalidArgumentError, match="bad"):
         program(tf.constant(0.0), compiled=False)
@@ -152,7 +155,10 @@ def test_programs_of_many_shapes_bring_no_warning(caplog, monkeypatch):
     monkeypatch.setattr(tf.get_logger(), "propagate", True)
     for size in range(1, 13):
         vae = VAE(latent_dim=size, hidden_units=1, image_shape=(2, 2))
-        assert Program(lambda _, vae=vae: vae.prior().mean(), tf.TensorSpec([]))(0.0).shape == size
+        assert (
+            CompiledFunction(lambda _, vae=vae: vae.prior().mean(), tf.TensorSpec([]))(0.0).shape
+            == size
+        )
     assert not [record for record in caplog.records if "retracing" in record.getMessage()]
 
 

@@ -7,7 +7,7 @@ import scipy.special
 import scipy.stats
 import tensorflow_probability as tfp
 
-from vae_tf import latent
+from vae_tf.analysis import latent
 
 tfd = tfp.distributions
 

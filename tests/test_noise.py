@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
-from vae_tf import noise
+from vae_tf.engine import noise
 
 
 @pytest.mark.parametrize(  # "known answers" that the authors of Threefry published

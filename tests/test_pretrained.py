@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import vae_tf
-from vae_tf import pretrained, results
+from vae_tf import pretrained
+from vae_tf.analysis import results
 
 PUBLISHED = results.read(Path(__file__).parent.parent / "figures")
 

@@ -21,9 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mnist_files import NAMES, assert_same, expected_digits, fail, fake_keras, fake_tfds, idx
 
-from vae_tf import providers
 from vae_tf.data import binarize, load_mnist
-from vae_tf.providers import read_idx, why_unreachable
+from vae_tf.sources import providers
+from vae_tf.sources.providers import read_idx, why_unreachable
 
 isolated, mnist, online = files.isolated, files.mnist, files.online  # fixtures
 

@@ -9,7 +9,7 @@ import scipy.spatial.distance
 import scipy.stats
 
 import vae_tf
-from vae_tf import quality
+from vae_tf.analysis import classifier, samples
 from vae_tf.pretrained import FOLDER, how_trained
 
 RNG = np.random.default_rng(0)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vae_tf import results
+from vae_tf.analysis import results
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

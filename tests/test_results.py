@@ -6,7 +6,7 @@ import multiprocessing
 import numpy as np
 import pytest
 
-from vae_tf import results
+from vae_tf.analysis import results
 
 
 def test_record_and_read(tmp_path, digits):

@@ -24,7 +24,8 @@ import pytest
 from killed import RECIPE, SEED
 
 import vae_tf
-from vae_tf import VAE, DivergenceError, runs, train, training
+from vae_tf import VAE, DivergenceError, train, training
+from vae_tf.engine import course, run_folder
 
 HERE = Path(__file__).parent
 LEFT = [".lock", "history.csv", "model.keras", "state.npz"]
@@ -61,7 +62,7 @@ def contents(directory):
 
 def stop(digits, directory, savings):
     """Runs until as many states are saved after blocks, one after each, and is stopped there."""
-    write, count = runs.Folder.write, iter(range(savings))
+    write, count = run_folder.Folder.write, iter(range(savings))
 
     def writing(folder, arrays):
         write(folder, arrays)
@@ -70,7 +71,7 @@ def stop(digits, directory, savings):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "SAVE_EVERY", 0.0)
-        patch.setattr(runs.Folder, "write", writing)
+        patch.setattr(run_folder.Folder, "write", writing)
         with pytest.raises(KeyboardInterrupt):
             run(digits, directory)
 
@@ -161,7 +162,9 @@ def test_saving_is_at_most_once_a_second_and_changes_nothing(
     clock, written = iter(range(10**6)), []
     looks = types.SimpleNamespace(monotonic=lambda: 0.3 * next(clock))  # one at every block's end
     monkeypatch.setattr(training, "time", looks)
-    monkeypatch.setattr(runs.Folder, "write", lambda _, arrays: written.append(len(arrays["kl"])))
+    monkeypatch.setattr(
+        run_folder.Folder, "write", lambda _, arrays: written.append(len(arrays["kl"]))
+    )
     assert bits(*run(digits, tmp_path / "run")) == undisturbed[2]
     assert written == [0, *range(100, 795, 100), 795]  # at the fourth look, 1.2 s after the last
 
@@ -214,7 +217,7 @@ def test_a_damaged_state_is_refused_and_kept(digits, half, record_property):
     for position in rng.integers(len(whole), size=200):
         damaged.append(bytearray(whole))
         damaged[-1][position] ^= 1 << rng.integers(8)
-    folder = runs.Folder(half, {})
+    folder = run_folder.Folder(half, {})
     for content in damaged:
         file.write_bytes(content)
         with pytest.raises(ValueError, match="damaged: its SHA-256 is"):
@@ -231,7 +234,7 @@ def test_a_state_with_a_pickle_in_it_is_refused(half, tmp_path):
     content = buffer.getvalue()
     (half / "state.npz").write_bytes(content + hashlib.sha256(content).digest())
     with pytest.raises(ValueError, match="allow_pickle=False"):
-        runs.Folder(half, {}).read()
+        run_folder.Folder(half, {}).read()
 
 
 @pytest.mark.parametrize("name", ["model.keras", "history.csv"])
@@ -244,7 +247,10 @@ def test_files_of_nobody_knows_which_run_are_kept(digits, tmp_path, name):
 
 def test_one_process_at_a_time_trains_in_a_directory(digits, half):
     before = contents(half)
-    with runs.opened(half, {}), pytest.raises(BlockingIOError, match="another process is training"):
+    with (
+        run_folder.opened(half, {}),
+        pytest.raises(BlockingIOError, match="another process is training"),
+    ):
         run(digits, half)
     assert contents(half) == before
 

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import vae_tf
-from vae_tf import VAE, saved
+from vae_tf import VAE
+from vae_tf.engine import loading
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = {path.name: path.read_text() for path in (ROOT / "vae_tf").glob("*.py")}
@@ -246,7 +247,7 @@ def test_the_package_asks_one_host_for_one_thing():
         imported |= {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module}
         network = {"urllib", "http", "socket", "requests", "ftplib", "httpx", "aiohttp"}
         users |= {name for module in imported if module.split(".")[0] in network}
-    assert addresses == {vae_tf.data.providers.PROBE}
+    assert addresses == {vae_tf.sources.providers.PROBE}
     assert users == {"providers.py"}
 
 

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from vae_tf import Recipe, evaluate, programs, sweeps, train
+from vae_tf import VAE, Recipe, evaluate, train
+from vae_tf.analysis import sweeps
 
 SHORT = Recipe(
     updates=40,
@@ -24,7 +25,7 @@ RECIPES = [
 
 @pytest.fixture(scope="module")
 def swept(digits):
-    compiled, traced = [], programs._traced
+    compiled, traced = [], compiled._traced
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             programs,

@@ -13,7 +13,7 @@ SHORT = Recipe(
     updates=45,
     batch_size=32,
     learning_rate=5e-3,
-    digits_per_class=50,
+    images_per_class=50,
     beta=0.5,
     kl_warmup=0.2,
     latent_dim=3,
@@ -96,7 +96,7 @@ def test_validation_digits_do_not_influence_training(trained, digits):
 
 def test_the_writeups_recipe():
     recipe = Recipe.writeup()
-    assert (recipe.updates, recipe.batch_size, recipe.digits_per_class) == (5_947, 32, 1_000)
+    assert (recipe.updates, recipe.batch_size, recipe.images_per_class) == (5_947, 32, 1_000)
     assert recipe.num_samples == 1
     assert recipe.updates == -(-10_000 // 32) * 19  # 19 passes
 

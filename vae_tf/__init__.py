@@ -19,32 +19,33 @@ if found != "tensorflow":
         "the backend in Keras's keras.json, to tensorflow, and start Python anew."
     )
 
-from .blocks import DivergenceError
-from .data import load_mnist
+from .data import from_arrays, load_mnist
+from .engine.blocks import DivergenceError
+from .engine.loading import load_model
 from .evaluation import evaluate
 from .explorer import export_explorer
 from .model import VAE
 from .pretrained import load_pretrained
-from .saved import load_model
 from .training import Recipe, train
 
 __all__ = [
     "VAE",
     "DivergenceError",
     "Recipe",
+    "analysis",
     "evaluate",
     "export_explorer",
     "figures",
+    "from_arrays",
     "load_mnist",
     "load_model",
     "load_pretrained",
-    "quality",
     "train",
 ]
 
 
 def __getattr__(name):
     """Imports on first use what not every program needs: figures take matplotlib along."""
-    if name in ("figures", "quality"):
+    if name in ("analysis", "figures"):
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,13 +6,14 @@ K        draws of z per image                         num_samples
 w_k      p(x, z_k) / q(z_k|x) with z_k ~ q(z|x)       log_weights (their logarithms)
 ELBO     E_q[log w] = E_q[log p(x|z)] − KL            Evaluation.elbo
 IWAE-K   E[log mean_k w_k], ELBO ≤ IWAE-K ≤ log p(x)  Evaluation.marginal_log_likelihood
-q*       the N(loc, scale²) best for one image        inference_gaps
 
 Everything is in nats per image: summed over pixels and latent dimensions. An estimate's standard
 error is over images; how much training seeds differ is another matter, and not in it.
 
 The noise of draw k for image n is a function of (seed, n, k) alone. So results do not depend on how
-the work is cut into chunks, two models meet the same noise, and more draws extend fewer.
+the work is cut into chunks, two models meet the same noise, and more draws extend fewer. (A
+posterior of another kind than `engine.distributions.Normal` brings noise of its own, which depends
+on the cut.)
 """
 
 import dataclasses
@@ -25,14 +26,13 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from . import checks
+from .engine import checks
+from .engine.compiled import CompiledFunction
+from .engine.distributions import sample_and_log_prob
+from .engine.noise import EVALUATION
 from .model import VAE
-from .noise import EVALUATION, REFINEMENT, normals
-from .programs import Program
 
 tfd = tfp.distributions
-
-ACTIVE_VARIANCE = 0.01  # Burda, Grosse & Salakhutdinov (2016), section 5.2
 
 
 class Estimate(NamedTuple):
@@ -52,7 +52,7 @@ class Estimate(NamedTuple):
         return f"{self.mean:.2f} ± {self.standard_error:.2f}"
 
 
-class _Results:
+class Results:
     """Fields named in `_reported` are values per image, [N]; the rest says how they were made."""
 
     @property
@@ -72,15 +72,17 @@ class _Results:
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Evaluation(_Results):
+class Evaluation(Results):
     """What `evaluate` returns.
 
     Attributes:
         elbo: the evidence lower bound: [N].
         log_likelihood: its first term E_q[log p(x|z)], from all K draws: [N].
-        kl: its second term KL[q(z|x) || p(z)], exact: [N].
+        kl: its second term KL[q(z|x) || p(z)]: [N]; exact where TFP has it in closed form, as for
+            Gaussians, and else from all K draws.
         marginal_log_likelihood: the importance-weighted bound from K draws: [N].
-        kl_per_dimension: `kl` by latent dimension, the mean over images: [L].
+        kl_per_dimension: `kl` by latent dimension, the mean over images: [L]; None where posterior
+            or prior are not independent over dimensions, or it is not exact.
         num_samples, seed: K, and the seed.
     """
 
@@ -88,49 +90,15 @@ class Evaluation(_Results):
     log_likelihood: np.ndarray
     kl: np.ndarray
     marginal_log_likelihood: np.ndarray
-    kl_per_dimension: np.ndarray
+    kl_per_dimension: np.ndarray | None
     num_samples: int
     seed: int
     _reported = ("elbo", "log_likelihood", "kl", "marginal_log_likelihood")
 
     def summary(self):
         """Returns the numbers worth keeping: a dict of plain numbers, for `results.json`."""
-        return super().summary() | {"kl_per_dimension": self.kl_per_dimension.tolist()}
-
-
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class InferenceGaps(_Results):
-    """What `inference_gaps` returns; every array is [N].
-
-    Attributes:
-        elbo: L[q], with the encoder's posterior.
-        refined_elbo: L[q*], with each image's own best diagonal Gaussian.
-        marginal_log_likelihood: IWAE-K with q* for a proposal, in place of log p(x).
-        num_samples, seed: K, and the seed.
-    """
-
-    elbo: np.ndarray
-    refined_elbo: np.ndarray
-    marginal_log_likelihood: np.ndarray
-    num_samples: int
-    seed: int
-    _reported = (
-        "elbo",
-        "refined_elbo",
-        "marginal_log_likelihood",
-        "amortization_gap",
-        "approximation_gap",
-    )
-
-    @property
-    def amortization_gap(self):
-        """L[q*] − L[q]: what the encoder loses by serving all images with one network."""
-        return self.refined_elbo - self.elbo
-
-    @property
-    def approximation_gap(self):
-        """The rest up to log p(x): what diagonal Gaussians lose."""
-        return self.marginal_log_likelihood - self.refined_elbo
+        each = self.kl_per_dimension
+        return super().summary() | ({} if each is None else {"kl_per_dimension": each.tolist()})
 
 
 def evaluate(
@@ -145,13 +113,15 @@ def evaluate(
 ):
     """Estimates the ELBO, its terms and the importance-weighted bound on log p(x).
 
+    Not to be taken for Keras's `vae.evaluate`, which gives the mean of the training loss.
+
     Args:
-        vae: a `VAE` whose posterior is a diagonal Gaussian.
-        images: [N, height, width], values 0 or 1.
+        vae: a `VAE`.
+        images: [N, height, width], as the model's likelihood takes them.
         num_samples: K >= 1, draws of z per image; all of them serve E_q[log p(x|z)] as well.
         seed: an int in [0, 2³¹).
         verbose: 1 shows progress.
-        posterior: another q(z|x) than `vae.posterior(images)`, of the same kind and shapes.
+        posterior: a function from images [B, height, width] to q(z|x), in place of `vae.posterior`.
         images_per_chunk, samples_per_chunk: how much is computed at once. Memory and speed depend
             on it, results do not.
 
@@ -163,206 +133,136 @@ def evaluate(
 
     Source: Burda, Grosse & Salakhutdinov (2016), Importance Weighted Autoencoders, equation 8.
     """
-    images = _checked_images(vae, images)
-    posterior = vae.posterior(images) if posterior is None else posterior
-    if not isinstance(posterior, tfd.Distribution) or posterior.batch_shape != [len(images)]:
-        found = getattr(posterior, "batch_shape", type(posterior).__name__)
-        raise ValueError(
-            f"posterior must be a distribution of batch shape [{len(images)}]; received {found}."
-        )
+    images = checked_images(vae, images)
+    posterior = vae.posterior if posterior is None else posterior
+    if not callable(posterior):
+        found = type(posterior).__name__
+        raise TypeError(f"posterior must be a function of images; received {found}.")
+    chunks = images_per_chunk, samples_per_chunk
+    return evaluate_with(posterior, vae, (images,), num_samples, seed, verbose, *chunks)
+
+
+def evaluate_with(posterior, vae, arrays, num_samples, seed, verbose, *chunks):
+    """Returns the `Evaluation` under any q(z|x).
+
+    Args:
+        posterior: a function of the arrays.
+        arrays: images, [N, height, width], and whatever else it takes, [N, ...] each.
+        vae, num_samples, seed, verbose, *chunks: as for `evaluate`.
+    """
     num_samples = checks.integer("num_samples", num_samples, 1)
     seed = checks.integer("seed", seed, 0)
-    log_likelihood, (bound,) = _importance_sample(
-        *(vae, images, posterior, [num_samples], seed, verbose),
-        *(images_per_chunk, samples_per_chunk),
+    log_likelihood, log_ratio, (bound,) = importance_sample(
+        posterior, vae, arrays, [num_samples], seed, verbose, *chunks
     )
-    kl = tfd.kl_divergence(posterior.distribution, vae.prior().distribution)
-    kl = kl.numpy().astype(np.float64)  # of each latent dimension: [N, L]
-    total = kl.sum(axis=1)  # over latent dimensions: [N]
+    exact, per_dimension = _exact_kl(posterior(*arrays), vae.prior())
+    kl = log_ratio if exact is None else exact
     return Evaluation(
-        elbo=log_likelihood - total,
+        elbo=log_likelihood - kl,
         log_likelihood=log_likelihood,
-        kl=total,
+        kl=kl,
         marginal_log_likelihood=bound,
-        kl_per_dimension=kl.mean(axis=0),  # over images: [L]
+        kl_per_dimension=per_dimension,
         num_samples=num_samples,
         seed=seed,
     )
 
 
-def bound_curve(vae, images, num_samples=(1, 10, 100, 1_000), seed=0, verbose=0):
-    """Returns the importance-weighted bound for several K, all from the same draws.
-
-    Args:
-        vae, images, seed, verbose: as for `evaluate`.
-        num_samples: the K, rising ints >= 1.
-
-    Returns:
-        [len(num_samples), N], in nats; means over images rise towards log p(x) with K. The last
-        row is what `evaluate` gives for the last K; K = 1 is an ELBO from one draw.
+def checked_images(vae, images):
+    """Returns images as the model takes them.
 
     Raises:
-        TypeError, ValueError: if an argument is of the wrong kind, shape or range.
+        TypeError, ValueError: if the model is no `VAE`, its weights are beyond ±1e10 or NaN, or the
+            images are not such as it takes.
     """
-    images = _checked_images(vae, images)
-    if np.ndim(num_samples) != 1:
-        raise ValueError(f"num_samples must be several rising ints; received {num_samples!r}.")
-    return _importance_sample(vae, images, vae.posterior(images), num_samples, seed, verbose)[1]
-
-
-def active_units(vae, images):
-    """Tells which latent dimensions the model uses: Var_x(E_q[z_j]) > 0.01, a bool array [L].
-
-    Args:
-        vae: a `VAE`.
-        images: [N, height, width], values 0 or 1, N >= 2.
-
-    Raises:
-        TypeError, ValueError: if an argument is of the wrong kind or shape.
-
-    Source: Burda, Grosse & Salakhutdinov (2016), section 5.2.
-    """
-    images = _checked_images(vae, images)
-    if len(images) < 2:
-        raise ValueError("active_units needs at least 2 images; received 1.")
-    return vae.posterior(images).mean().numpy().var(axis=0) > ACTIVE_VARIANCE  # over images
-
-
-def inference_gaps(
-    vae, images, num_samples=5_000, seed=0, verbose=0, updates=500, draws=16, learning_rate=0.05
-):
-    """Splits log p(x) − ELBO into the encoder's part and the diagonal Gaussian's.
-
-    Each image's loc and log scale, started at the encoder's, climb its own ELBO by Adam with a rate
-    that falls linearly to 0; then all bounds are estimated with draws that refinement never saw. So
-    L[q*] is a valid bound however far the climb got: the amortization gap is found to be at least,
-    and the approximation gap at most, what perfect refinement would show.
-
-    Args:
-        vae, images, num_samples, seed, verbose: as for `evaluate`.
-        updates: steps of Adam, an int >= 1.
-        draws: of z per image and step, an int >= 1.
-        learning_rate: at the start, a number > 0.
-
-    Returns:
-        `InferenceGaps`, in nats per image.
-
-    Raises:
-        TypeError, ValueError: if an argument is of the wrong kind, shape or range.
-
-    Source: Cremer, Li & Duvenaud (2018), Inference Suboptimality in Variational Autoencoders.
-    """
-    images = _checked_images(vae, images)
-    updates = checks.integer("updates", updates, 1)
-    draws = checks.integer("draws", draws, 1)
-    learning_rate = checks.positive("learning_rate", learning_rate)
-    before = evaluate(vae, images, num_samples, seed, verbose)
-    posterior = vae.posterior(images)
-    loc, scale = posterior.mean(), posterior.stddev()  # [N, L] each
-    arguments = tf.constant(images), loc, scale, _key(seed, REFINEMENT), tf.constant(updates)
-    arguments += tf.range(draws), tf.constant(learning_rate, loc.dtype)
-    loc, scale = Program(functools.partial(_refine, vae), *arguments)(*arguments)
-    refined = tfd.Independent(tfd.Normal(loc, scale), 1)
-    after = evaluate(vae, images, num_samples, seed, verbose, refined)
-    bounds = before.elbo, after.elbo, after.marginal_log_likelihood
-    return InferenceGaps(*bounds, before.num_samples, before.seed)
-
-
-def _checked_images(vae, images):
     if not isinstance(vae, VAE):
         raise TypeError(f"vae must be a vae_tf.VAE; received {type(vae).__name__}.")
     vae.check_weights()
     return vae.checked_images(images)
 
 
-def _importance_sample(
-    vae, images, posterior, num_samples, seed, verbose, images_per_chunk=100, samples_per_chunk=20
+def importance_sample(
+    posterior, vae, arrays, num_samples, seed, verbose, images_per_chunk=100, samples_per_chunk=20
 ):
-    """Returns E_q[log p(x|z)], [N], and the bound for each of `num_samples`, [·, N], float64."""
+    """Draws from posteriors, and weighs the draws.
+
+    Args:
+        posterior, vae, arrays, seed, verbose: as for `evaluate_with`.
+        num_samples: several K, rising.
+        images_per_chunk, samples_per_chunk: as for `evaluate`.
+
+    Returns:
+        E_q[log p(x|z)], [N], E_q[log q(z|x) − log p(z)], [N], both from all draws, and the bound
+        for each K, [·, N]; float64.
+    """
     counts = [checks.integer("num_samples", count, 1) for count in num_samples]
     if not counts or (np.diff(counts) <= 0).any():
         raise ValueError(f"num_samples must rise; received {counts}.")
-    key = _key(checks.integer("seed", seed, 0), EVALUATION)
-    size = min(checks.integer("images_per_chunk", images_per_chunk, 1), len(images))
-    block = tf.range(min(checks.integer("samples_per_chunk", samples_per_chunk, 1), counts[-1]))
-    loc, scale = posterior.mean(), posterior.stddev()  # [N, L] each
-    log_likelihood = np.empty(len(images))
-    bounds = np.empty((len(counts), len(images)))
+    key = tf.constant([checks.integer("seed", seed, 0), EVALUATION])
+    count = len(arrays[0])
+    size = min(checks.integer("images_per_chunk", images_per_chunk, 1), count)
+    block = min(checks.integer("samples_per_chunk", samples_per_chunk, 1), counts[-1])
+    bounds, means = np.empty((len(counts), count)), np.empty((2, count))
+    arrays = [tf.constant(each) for each in arrays]
     add = None
-    progress = keras.utils.Progbar(len(images), unit_name="image") if verbose else None
-    for start in range(0, len(images), size):
+    progress = keras.utils.Progbar(count, unit_name="image") if verbose else None
+    for start in range(0, count, size):
         # A short last chunk is filled up with the last image: one shape, so one compilation.
-        rows = np.arange(start, start + size, dtype=np.int32).clip(max=len(images) - 1)
-        chunk = [tf.gather(values, rows) for values in (images, loc, scale)]
-        sums = tf.fill([size], tf.constant(-np.inf, tf.float64)), tf.zeros([size], tf.float64)
-        real = slice(start, min(start + size, len(images)))
+        rows = np.arange(start, start + size, dtype=np.int32).clip(max=count - 1)
+        chunk = [tf.gather(each, rows) for each in arrays]
+        sums = tf.fill([size], tf.constant(-np.inf, tf.float64)), tf.zeros([2, size], tf.float64)
+        real = slice(start, min(start + size, count))
         for row, (first, last) in enumerate(zip([0, *counts], counts, strict=False)):
-            arguments = *chunk, tf.constant(rows), key, tf.constant([first, last]), block, *sums
-            add = add or Program(functools.partial(_add_samples, vae), *arguments)
+            span = tf.constant([start, first, last])
+            arguments = chunk, key, span, *sums
+            if add is None:
+                function = functools.partial(_add_samples, vae, posterior, block)
+                add = CompiledFunction(function, *arguments)
             sums = add(*arguments)
             bounds[row, real] = sums[0][: real.stop - start] - math.log(last)
-        log_likelihood[real] = sums[1][: real.stop - start] / counts[-1]
+        means[:, real] = sums[1][:, : real.stop - start] / counts[-1]
         if progress:
             progress.update(real.stop)
-    return log_likelihood, bounds
+    return *means, bounds
 
 
-def _add_samples(vae, images, loc, scale, rows, key, span, block, log_sum, total):
-    """Adds draws number span[0] to span[1] − 1 to log Σ_k w_k and Σ_k log p(x|z_k): float64 [B].
+def _add_samples(vae, make_posterior, block, arrays, key, span, log_sum, totals):
+    """Adds draws number span[1] to span[2] − 1, `block` of them at once.
 
-    `rows` are the images' positions, [B]; `block`, 0 to S − 1, says how many draws go at once.
+    Args:
+        span: the number of the first image, that of the first draw, and that after the last.
+        log_sum: log Σ_k w_k so far, float64 [B].
+        totals: Σ_k log p(x|z_k) and Σ_k log q(z_k|x) − log p(z_k) so far, float64 [2, B].
     """
-    prior, log_scale = vae.prior(), tf.reduce_sum(tf.math.log(scale), axis=-1)  # over dimensions
+    posterior, prior = make_posterior(*arrays), vae.prior()
 
-    def add(first, log_sum, total):
-        numbers = first + block  # [S]
-        noise = tf.cast(normals(key, rows, numbers, vae.latent_dim), loc.dtype)  # [S, B, L]
-        latents = loc + scale * noise
-        log_likelihood = vae.log_likelihood(images, latents)  # [S, B]
-        # log q(z|x) by change of variables: (z − loc) / scale would lose digits where scale is tiny
-        log_posterior = prior.log_prob(noise) - log_scale
-        log_weights = log_likelihood + prior.log_prob(latents) - log_posterior
-        counted = numbers[:, None] < span[1]
+    def add(first, log_sum, totals):
+        seed = tf.stack([*tf.unstack(key), span[0], first])
+        latents, log_posterior = sample_and_log_prob(posterior, block, seed)  # [S, B, L], [S, B]
+        log_likelihood = vae.likelihood(latents).log_prob(arrays[0])  # [S, B]
+        log_ratio = log_posterior - prior.log_prob(latents)
+        log_weights = log_likelihood - log_ratio
+        counted = first + tf.range(block)[:, None] < span[2]
         log_weights = tf.where(counted, tf.cast(log_weights, tf.float64), -np.inf)
-        log_likelihood = tf.where(counted, tf.cast(log_likelihood, tf.float64), 0)
+        each = tf.cast(tf.stack([log_likelihood, log_ratio]), tf.float64)  # [2, S, B]
         everything = tf.concat([log_sum[None], log_weights], axis=0)  # [1 + S, B]
         log_sum = tf.reduce_logsumexp(everything, axis=0)  # over draws
-        return first + block.shape[0], log_sum, total + tf.reduce_sum(log_likelihood, axis=0)
+        totals += tf.reduce_sum(tf.where(counted, each, 0), axis=1)  # over draws
+        return first + block, log_sum, totals
 
-    start = (span[0], log_sum, total)
-    return tf.while_loop(lambda first, *_: first < span[1], add, start)[1:]
-
-
-def _refine(vae, images, loc, scale, key, updates, block, learning_rate):
-    """Returns loc and scale, [N, L] each, after climbing every image's own ELBO from those given.
-
-    Adam: Kingma & Ba (2015), algorithm 1.
-    """
-    rows = tf.range(tf.shape(loc)[0])
-
-    def update(t, parameters, mean, square):
-        numbers = t * block.shape[0] + block
-        noise = tf.cast(normals(key, rows, numbers, vae.latent_dim), parameters.dtype)
-        with tf.GradientTape() as tape:
-            tape.watch(parameters)  # [2, N, L]
-            loc, scale = parameters[0], tf.exp(parameters[1])
-            log_likelihood = vae.log_likelihood(images, loc + scale * noise)  # [draws, N]
-            posterior = tfd.Independent(tfd.Normal(loc, scale), 1)
-            kl = tfd.kl_divergence(posterior, vae.prior())
-            elbo = tf.reduce_mean(log_likelihood, axis=0) - kl  # over draws: [N]
-        gradient = tape.gradient(elbo, parameters)
-        mean = 0.9 * mean + 0.1 * gradient
-        square = 0.999 * square + 0.001 * gradient**2
-        step = tf.cast(t + 1, parameters.dtype)
-        unbiased, scaling = mean / (1 - 0.9**step), square / (1 - 0.999**step)
-        rate = learning_rate * (1 - (step - 1) / tf.cast(updates, parameters.dtype))
-        return t + 1, parameters + rate * unbiased / (tf.sqrt(scaling) + 1e-8), mean, square
-
-    parameters = tf.stack([loc, tf.math.log(scale)])
-    start = (0, parameters, tf.zeros_like(parameters), tf.zeros_like(parameters))
-    _, parameters, _, _ = tf.while_loop(lambda t, *_: t < updates, update, start)
-    return parameters[0], tf.exp(parameters[1])
+    start = (span[1], log_sum, totals)
+    return tf.while_loop(lambda first, *_: first < span[2], add, start)[1:]
 
 
-def _key(seed, stream):
-    return tf.bitcast(tf.constant([seed, stream]), tf.uint32)
+def _exact_kl(posterior, prior):
+    """Returns KL[q ‖ p], [N], and its mean over images by dimension, [L]; None if not known."""
+    try:
+        parts = [posterior.distribution, prior.distribution]
+        each = tfd.kl_divergence(*parts).numpy().astype(np.float64)  # [N, L]
+        return each.sum(axis=1), each.mean(axis=0)
+    except (AttributeError, NotImplementedError):
+        pass
+    try:
+        return tfd.kl_divergence(posterior, prior).numpy().astype(np.float64), None
+    except NotImplementedError:
+        return None, None

@@ -2,7 +2,7 @@
 
     export_explorer(vae, digits, "latent_explorer.html")
 
-`explorer.html`, beside this module, is the page; its two places in double braces are filled here:
+`page.html`, beside this module, is the page; its two places in double braces are filled here:
 
 place        filled with
 {{policy}}   a Content-Security-Policy: the page's own script and style by hash, and no request
@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow_probability as tfp
 
-from . import files
-from .data import Digits
-from .model import SMALLEST_SCALE, VAE
+from ..data import Dataset
+from ..engine import atomic
+from ..model import SMALLEST_SCALE, VAE
 
-TEMPLATE = Path(__file__).with_suffix(".html")
+TEMPLATE = Path(__file__).with_name("page.html")
 MAP_DIGITS = 1_000  # at 196 bits each, 33 kB of the page's 600
 PICKS_PER_CLASS = 4
 
@@ -38,21 +38,21 @@ def export_explorer(vae, digits, path):
 
     Args:
         vae: a `VAE` for images of the digits' shape.
-        digits: `Digits`; the page has the first 1,000 of the validation split.
+        digits: `Dataset`; the page has the first 1,000 of the validation split.
         path: the file to write, in a folder that exists. A file that is there is replaced.
 
     Returns:
         The path, a `Path`.
 
     Raises:
-        TypeError: if `vae` is not a `VAE`, `digits` not `Digits` or `path` not a path.
+        TypeError: if `vae` is not a `VAE`, `digits` not `Dataset` or `path` not a path.
         ValueError: if a weight is beyond ±1e10 or NaN, or the images do not fit the model.
         OSError: if `path` is a folder, or in a folder that does not exist or cannot be written.
     """
     path = _checked_path(path)
     if not isinstance(vae, VAE):
         raise TypeError(f"vae must be a vae_tf.VAE; received {type(vae).__name__}.")
-    if not isinstance(digits, Digits):
+    if not isinstance(digits, Dataset):
         raise TypeError(
             f"digits must be what vae_tf.load_mnist returns; received {type(digits).__name__}."
         )
@@ -61,7 +61,7 @@ def export_explorer(vae, digits, path):
     labels = digits.validation.labels[:MAP_DIGITS]  # [N]
     stored = {"source": digits.name, **_model(vae), **_digits(images, labels), **_map(vae, images)}
     page = _page(TEMPLATE.read_text(encoding="utf-8"), stored)
-    with files.whole(path) as temporary:
+    with atomic.replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")
     return path
 

@@ -19,7 +19,7 @@ import matplotlib.style
 import matplotlib.ticker
 import numpy as np
 
-from . import files
+from ..engine import atomic
 
 STYLE = matplotlib.rc_params_from_file(
     Path(__file__).with_name("vae_tf.mplstyle"), use_default_template=False
@@ -85,7 +85,7 @@ def save(figure, path):
         contents[path.with_name(f"{path.name}.{ending}")] = buffer.getvalue()
     path.parent.mkdir(parents=True, exist_ok=True)
     for target, content in contents.items():
-        with files.whole(target) as temporary:
+        with atomic.replacing(target) as temporary:
             temporary.write_bytes(content)
     return tuple(contents)
 

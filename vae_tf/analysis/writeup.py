@@ -21,9 +21,11 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from .evaluation import Estimate, Evaluation, evaluate
-from .model import SMALLEST_SCALE, VAE, ElboTerms
-from .noise import PRINTED
+from ..engine import checks
+from ..engine.distributions import Normal, kl_divergence
+from ..engine.noise import PRINTED
+from ..evaluation import Estimate, Evaluation, evaluate
+from ..model import SMALLEST_SCALE, VAE, ElboTerms
 
 tfd = tfp.distributions
 
@@ -40,15 +42,15 @@ class WriteupVAE(VAE):
 
     def posterior(self, images):
         """Returns q(z|x) as declared, of scale |σ|: batch shape [B], event shape [L]."""
-        loc, unconstrained = self._encoded(images)
+        loc, unconstrained = tf.split(self.encode(images), 2, axis=-1)  # [B, L] each
         # σ passes through 0 on its way from one sign to the other, where log σ² has no value.
-        return tfd.Independent(tfd.Normal(loc, tf.abs(unconstrained) + SMALLEST_SCALE), 1)
+        return tfd.Independent(Normal(loc, tf.abs(unconstrained) + SMALLEST_SCALE), 1)
 
     def decoded_posterior(self, images):
         """Returns the distribution of the mean of `DRAWS` draws from q(z|x): scale |σ|/√2."""
         declared = self.posterior(images)
         scale = declared.stddev() / math.sqrt(DRAWS)
-        return tfd.Independent(tfd.Normal(declared.mean(), scale), 1)
+        return tfd.Independent(Normal(declared.mean(), scale), 1)
 
     def elbo_terms(self, images, seed, num_samples=1):
         """Returns the two terms as the writeup computed them. Their difference is not a bound.
@@ -62,11 +64,12 @@ class WriteupVAE(VAE):
             `ElboTerms`, each [B], in nats.
         """
         posterior = self.posterior(images)
-        draws = self._draw(posterior, seed, num_samples * DRAWS)
+        draws = posterior.sample(num_samples * DRAWS, seed=checks.seed_pair(seed))
         draws = tf.reshape(draws, [num_samples, DRAWS, -1, self.latent_dim])
         latents = tf.reduce_mean(draws, axis=1)  # over the draws, before decoding
-        log_likelihood = tf.reduce_mean(self.log_likelihood(images, latents), axis=0)
-        return ElboTerms(log_likelihood, tfd.kl_divergence(posterior, self.prior()))
+        log_likelihood = self.likelihood(latents).log_prob(images)  # [num_samples, B]
+        kl = kl_divergence(posterior, self.prior(), latents)
+        return ElboTerms(tf.reduce_mean(log_likelihood, axis=0), kl)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,10 +172,9 @@ def audit(vae, images, num_samples=500, seed=0, verbose=0):
     if not isinstance(vae, WriteupVAE):
         raise TypeError(f"vae must be a WriteupVAE; received {type(vae).__name__}.")
     images = vae.checked_images(images)
-    decoded = vae.decoded_posterior(images)
     return Audit(
         printed=Estimate.of(vae.elbo_terms(images, seed=[seed, PRINTED]).elbo),
-        decoded=evaluate(vae, images, num_samples, seed, verbose, decoded),
+        decoded=evaluate(vae, images, num_samples, seed, verbose, vae.decoded_posterior),
         declared=evaluate(vae, images, num_samples, seed, verbose),
         kl_difference=Estimate.of(kl_difference(vae, images)),
     )

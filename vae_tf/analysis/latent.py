@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import checks
-from .evaluation import Estimate
+from ..engine import checks
+from ..evaluation import Estimate
 
 LOG_2_PI = math.log(2 * math.pi)
 ENTRIES_PER_CHUNK = 2**24  # of the table of draws and posteriors: 128 MB

@@ -17,7 +17,7 @@ import dataclasses
 
 import numpy as np
 
-from . import checks
+from ..engine import checks
 
 # Log-likelihood of MNIST's 1,000 validation digits for K = 100 and α = 0.03, 0.1, 0.3, 1:
 # −33.99, −33.99, −34.03, −34.19.

@@ -1,11 +1,11 @@
 """Functions traced as they stand, and run as XLA programs that equal ones share.
 
 To compile takes XLA a second or two, often more than the work itself; to trace takes a fifth of
-that. So a `Program` traces its function anew, with whatever model, layers, optimizer and numbers
-it reaches: nothing of them is described, or built a second time. The traced graph is then compared
-with those before it, by a digest of all that stands in it. If it is equal to one of them, what was
-compiled for that one runs, on the variables of this one. So ten models of one shape compile once,
-and whatever differs in anything compiles anew.
+that. So a `CompiledFunction` traces its function anew, with whatever model, layers, optimizer and
+numbers it reaches: nothing of them is described, or built a second time. The traced graph is then
+compared with those before it, by a digest of all that stands in it. If it is equal to one of them,
+what was compiled for that one runs, on the variables of this one. So ten models of one shape
+compile once, and whatever differs in anything compiles anew.
 """
 
 import collections
@@ -16,7 +16,7 @@ import threading
 
 import tensorflow as tf
 
-from . import internals
+from . import private
 
 KEPT = 16  # executables that wait for further models; the one that was used longest ago goes first
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 _kept, _lock = collections.OrderedDict(), threading.Lock()  # digest -> _Executable
 
 
-class Program:
+class CompiledFunction:
     """A function of tensors that runs as one XLA program, or plainly where XLA cannot compile it.
 
     It reads and assigns the very variables that the function does. Called while another function
@@ -51,7 +51,7 @@ class Program:
         arguments = tf.nest.map_structure(_spec, arguments)
         specs, structure = tf.nest.flatten(arguments), []
         try:
-            with internals.numbers_as_inputs():
+            with private.numbers_as_inputs():
                 self.traced = _traced(flat, specs)
         except Exception:  # there is code that looks at its constants
             self.traced = _traced(flat, specs)
@@ -113,7 +113,7 @@ def _traced(function, specs, **options):
     # traced too often. These are many, each traced once: a partial has a count of its own.
     partial = functools.partial(function)
     traced = tf.function(partial, autograph=False, **options).get_concrete_function(*specs)
-    internals.forget_gradients(traced.graph)
+    private.forget_gradients(traced.graph)
     return traced
 
 

@@ -15,7 +15,7 @@ except ImportError:  # Windows: nobody is kept out there
 
 
 @contextlib.contextmanager
-def whole(path):
+def replacing(path):
     """Yields a path beside `path`, with its ending, to write to; what is written takes its place.
 
     Raises:
@@ -39,7 +39,7 @@ def whole(path):
             temporary.unlink(missing_ok=True)
 
 
-def sweep(path):
+def remove_leftovers(path):
     """Removes what killed writers of `path` left beside it; nobody may be writing it now."""
     path = Path(path)
     for left in path.parent.glob(f".{'[0-9a-f]' * 32}.{path.name}"):

@@ -1,4 +1,4 @@
-"""A training run: its history, what it takes to go on, and the folder that keeps both.
+"""The folder of a training run: what it takes to go on, and what came of it.
 
 file             holds                                                              is written
 state.npz        weights, optimizer, history so far, and whose they are             as it goes
@@ -14,8 +14,6 @@ of those before.
 """
 
 import contextlib
-import csv
-import dataclasses
 import hashlib
 import io
 import json
@@ -23,85 +21,28 @@ from pathlib import Path
 
 import numpy as np
 
-from . import files
+from . import atomic
 
-FORMAT = 1
+FORMAT = 2
 STATE, MODEL, HISTORY, LAST_GOOD = "state.npz", "model.keras", "history.csv", "last_good.keras"
 DIGEST = hashlib.sha256().digest_size
 
-# The history so far, of a run that has made no update.
-NOTHING = {
-    "log_likelihood": np.zeros(0, np.float32),
-    "kl": np.zeros(0, np.float32),
-    "evaluated": np.zeros(0, int),
-    "training_log_likelihood": np.zeros(0, np.float32),
-    "training_kl": np.zeros(0, np.float32),
-    "validation_log_likelihood": np.zeros(0, np.float32),
-    "validation_kl": np.zeros(0, np.float32),
-}
 
-
-@dataclasses.dataclass(frozen=True)
-class History:
-    """What happened in training: both terms of the ELBO, in nats per digit.
-
-    Attributes:
-        log_likelihood, kl: of each update's own batch, before the update: [updates].
-        evaluated: the numbers of the updates after which whole sets were evaluated: [E].
-        training, validation: both terms on training digits and on validation digits, equally many
-            and with the same noise: dicts of `log_likelihood` and `kl`, each [E].
-    """
-
-    log_likelihood: np.ndarray
-    kl: np.ndarray
-    evaluated: np.ndarray
-    training: dict
-    validation: dict
-
-    @classmethod
-    def of(cls, columns):
-        """Returns the history in a dict of the arrays that `NOTHING` names."""
-        training, validation = (
-            {term: columns[f"{kind}_{term}"] for term in ("log_likelihood", "kl")}
-            for kind in ("training", "validation")
-        )
-        return cls(
-            columns["log_likelihood"], columns["kl"], columns["evaluated"], training, validation
-        )
-
-    @property
-    def updates(self):
-        """The updates' numbers, from 1: [updates]."""
-        return np.arange(1, len(self.kl) + 1)
-
-    def to_csv(self, path):
-        """Writes a row per update; evaluations stand in the rows of their updates."""
-        sets = {"training": self.training, "validation": self.validation}
-        columns = [f"{name}_{term}" for name, terms in sets.items() for term in terms]
-        rows = zip(*(values for terms in sets.values() for values in terms.values()), strict=True)
-        evaluations = dict(zip(self.evaluated.tolist(), rows, strict=True))
-        with files.whole(path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["update", "log_likelihood", "kl", *columns])
-            for update, *terms in zip(self.updates, self.log_likelihood, self.kl, strict=True):
-                writer.writerow([update, *terms, *evaluations.get(int(update), ())])
-
-
-def state(vae, columns):
+def snapshot(vae, columns):
     """Returns all that a run's next update depends on, and its history so far: a dict of arrays.
 
     Args:
         vae: the compiled model.
-        columns: the history, as `NOTHING` names it.
+        columns: the history, a dict of arrays.
     """
     variables = {f"variable_{i}": variable.numpy() for i, variable in enumerate(_variables(vae))}
     return variables | columns
 
 
-def restore(vae, state):
-    """Gives the variables of a compiled model of the same configuration the values in a state."""
+def restore(vae, snapshot):
+    """Gives the variables of a compiled model of the same kind the values of a snapshot."""
     for i, variable in enumerate(_variables(vae)):
-        variable.assign(state[f"variable_{i}"])
+        variable.assign(snapshot[f"variable_{i}"])
 
 
 def _variables(vae):
@@ -110,31 +51,34 @@ def _variables(vae):
 
 
 @contextlib.contextmanager
-def opened(directory, identity):
-    """Yields the `Folder` of a run, made if there is none, which no other process then trains in.
+def open_run(directory, identity):
+    """Yields the `RunFolder`, made if there is none, which no other process then trains in.
 
     Args:
-        directory: its path; the folder that it is in has to exist.
+        directory: its path; the folder that it is in has to exist. None yields None.
         identity: what makes a run that one and no other: a dict of what JSON can hold.
 
     Raises:
         OSError: if it cannot be written to, or if another process is training in it.
     """
+    if directory is None:
+        yield None
+        return
     directory = Path(directory).absolute()
     directory.mkdir(exist_ok=True)
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(files.locked(directory / ".lock", wait=False))
+            stack.enter_context(atomic.locked(directory / ".lock", wait=False))
         except BlockingIOError as error:
             message = "another process is training in this directory"
             raise BlockingIOError(error.errno, message, str(directory)) from None
         for name in (STATE, MODEL, HISTORY, LAST_GOOD):
-            files.sweep(directory / name)
-        yield Folder(directory, identity)
+            atomic.remove_leftovers(directory / name)
+        yield RunFolder(directory, identity)
 
 
-class Folder:
-    """What `opened` yields."""
+class RunFolder:
+    """What `open_run` yields."""
 
     def __init__(self, directory, identity):
         self.directory = directory
@@ -179,7 +123,7 @@ class Folder:
         buffer = io.BytesIO()
         np.savez(buffer, format=FORMAT, identity=json.dumps(self.identity), **arrays)
         content = buffer.getvalue()
-        with files.whole(self.directory / STATE) as temporary:
+        with atomic.replacing(self.directory / STATE) as temporary:
             temporary.write_bytes(content + hashlib.sha256(content).digest())
 
     def finish(self, vae, history):
@@ -194,7 +138,7 @@ class Folder:
         self._save(vae, LAST_GOOD)
 
     def _save(self, vae, name):
-        with files.whole(self.directory / name) as temporary:
+        with atomic.replacing(self.directory / name) as temporary:
             vae.save(temporary)
 
     def _check(self, there):

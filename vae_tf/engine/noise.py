@@ -8,7 +8,7 @@ import tensorflow as tf
 
 # A key is a seed and the number of a stream. Training's streams are numbered by its updates, from
 # 0; these are the others'.
-EVALUATION, REFINEMENT, HISTORY, PRINTED = -1, -2, -3, -4
+EVALUATION, REFINEMENT, HISTORY, PRINTED, RECONSTRUCTION = -1, -2, -3, -4, -5
 
 
 def normals(key, rows, numbers, dimensions):

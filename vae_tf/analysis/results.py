@@ -1,21 +1,23 @@
 """Where figures and published numbers go: the one writer and reader of `results.json`.
 
 What comes from all of MNIST goes into `figures/`, what comes from the 5,000-digit sample into
-`figures/sample/`, so that a try never overwrites what is published.
+`figures/sample/`, and what comes from other images into a folder of their name, so that a try never
+overwrites what is published.
 """
 
 import json
 import numbers
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 
-from . import files
+from ..engine import atomic
 
 
-def output_directory(digits):
-    """Returns the folder for figures and numbers made from these digits; makes it if need be.
+def output_directory(data):
+    """Returns the folder for figures and numbers made from these images; makes it if need be.
 
     It is `figures/` of the repository where notebooks run in it, else of the working directory;
     the environment variable `VAE_TF_FIGURES` names another.
@@ -24,18 +26,20 @@ def output_directory(digits):
     if not base:
         here = Path.cwd()
         base = (here.parent if here.name == "notebooks" else here) / "figures"
-    directory = Path(base, "sample") if digits.is_sample else Path(base)
+    directory = Path(base)
+    if data.name != "MNIST":
+        directory /= "sample" if data.is_sample else "-".join(re.findall(r"\w+", data.name.lower()))
     directory.mkdir(parents=True, exist_ok=True)
     return directory
 
 
-def record(directory, name, digits, values, **provenance):
+def record(directory, name, data, values, **provenance):
     """Writes the numbers of one experiment to `results.json`, in place of its earlier ones.
 
     Args:
         directory: what `output_directory` returns.
         name: of the experiment: the key in the file.
-        digits: what the numbers come from; recorded as their source.
+        data: what the numbers come from; recorded as their source.
         values: a dict of numbers, or of dicts of numbers; floats are kept to 6 digits.
         **provenance: seed, counts of digits, draws and updates, and the like.
 
@@ -46,19 +50,20 @@ def record(directory, name, digits, values, **provenance):
     """
     if not isinstance(name, str) or not name:
         raise TypeError(f"name must be a text; received {name!r}.")
-    if not isinstance(getattr(digits, "name", None), str):
+    if not isinstance(getattr(data, "name", None), str):
         raise TypeError(
-            f"digits must be what vae_tf.load_mnist returns; received {type(digits).__name__}."
+            "data must be what vae_tf.load_mnist or vae_tf.from_arrays returns; "
+            f"received {type(data).__name__}."
         )
     if not isinstance(values, dict):
         raise TypeError(f"values must be a dict of numbers; received {type(values).__name__}.")
     if not Path(directory).is_dir():
         raise FileNotFoundError(f"{directory} is not a folder; use output_directory, or make it.")
-    entry = _plain({"data": digits.name, **provenance, **values}, name)
-    with files.locked(Path(directory, ".results.lock")):  # nobody writes between
+    entry = _plain({"data": data.name, **provenance, **values}, name)
+    with atomic.locked(Path(directory, ".results.lock")):  # nobody writes between
         results = read(directory)
         results[name] = entry
-        with files.whole(Path(directory, "results.json")) as temporary:
+        with atomic.replacing(Path(directory, "results.json")) as temporary:
             temporary.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import keras
 
-from .model import VAE
+from .trainer import Trainer
 
 MEMBERS = ["config.json", "metadata.json", "model.weights.h5"]
 MAX_CONFIG = 2**20  # bytes; a VAE's takes 2,000
@@ -56,5 +56,5 @@ def _check(path):
         config = json.loads(archive.read("config.json"))
     name = config.get("registered_name") if isinstance(config, dict) else config
     known = keras.saving.get_registered_object(name) if isinstance(name, str) else None
-    if not (isinstance(known, type) and issubclass(known, VAE)):
+    if not (isinstance(known, type) and issubclass(known, Trainer)):
         raise ValueError(f"It must be of class vae_tf>VAE or a registered subclass, not {name!r}.")

@@ -1,0 +1,1 @@
+"""What notebooks find out about trained models: bounds, codes, samples, and their rivals."""

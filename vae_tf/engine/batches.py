@@ -1,0 +1,110 @@
+"""Arrays as `fit` and `evaluate` walk through them: batch after batch, pass after pass."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from . import private
+
+ROWS_PER_BLOCK = 2**15  # images in a call of the program: long beside the 1 ms that a call costs
+
+
+class Batches:
+    """Arrays, and the order in which their images come, batch after batch and pass after pass.
+
+    Args:
+        model: its seed, and the batches that it was trained on, decide the order.
+        arrays: images, targets and weights; the last two may be None.
+        batch_size: an int.
+        shuffle: whether every pass is in an order of its own.
+        is_padded: whether a short last batch may be filled up.
+    """
+
+    def __init__(self, model, arrays, batch_size, shuffle, is_padded):
+        self.model, self.shuffle, self.size = model, shuffle, len(arrays[0])
+        named = zip(("x", "y", "weights"), arrays, strict=True)
+        self.arrays = {  # on the device, once
+            name: tf.nest.map_structure(tf.convert_to_tensor, array)
+            for name, array in named
+            if array is not None
+        }
+        self.batch_size = min(batch_size, self.size)
+        # A short last batch is filled up with an image of weight 0; else it is a batch of its own.
+        self.is_padded = is_padded and bool(self.size % self.batch_size)
+        if self.is_padded:
+            arrays = {"weights": tf.ones(self.size)} | self.arrays
+            row = tf.nest.map_structure(lambda array: tf.zeros_like(array[:1]), arrays)
+            self.arrays = tf.nest.map_structure(lambda *pair: tf.concat(pair, 0), arrays, row)
+        self.per_pass = -(-self.size // self.batch_size)
+        self.per_block = max(1, ROWS_PER_BLOCK // self.batch_size)
+        self.is_endless = False  # else the first pass begins with the first batch that is taken
+        self.rest = None  # of the pass, as positions
+
+    def take(self, count):
+        """Returns the positions of the next images: of `count` batches at most, or a short one."""
+        if self.rest is None:
+            made, place = 0, 0
+            if self.shuffle or self.is_endless:
+                made = int(private.batches_taken(self.model.optimizer).value.numpy())
+            if self.is_endless:
+                place = made % self.per_pass
+            self._begin_pass(made - place)
+            self.rest = self.rest[place * self.batch_size :]
+        elif not len(self.rest):
+            self._begin_pass(self.first + self.per_pass)
+        whole = min(count, len(self.rest) // self.batch_size) * self.batch_size
+        taken, self.rest = np.split(self.rest, [whole or len(self.rest)])
+        return taken
+
+    def _begin_pass(self, first):
+        """Begins the pass whose first batch has this number, counted from the model's first."""
+        rng = np.random.default_rng((self.model.seed, first))
+        order = rng.permutation(self.size) if self.shuffle else np.arange(self.size)
+        missing = -self.size % self.batch_size if self.is_padded else 0
+        self.first, self.rest = first, np.append(order, [self.size] * missing).astype(np.int32)
+
+    def gather(self, positions):
+        """Returns what stands at these positions: a dict of images, and targets and weights."""
+        return tf.nest.map_structure(lambda array: tf.gather(array, positions), self.arrays)
+
+    def as_dataset(self):
+        """Returns a dataset of single batches as Keras takes them, without end."""
+
+        def positions():
+            while True:
+                yield self.take(1)
+
+        def batch(positions):
+            found = self.gather(positions)
+            targets = {"y": found["weights"]} if "weights" in found else {}
+            return as_in_keras(**targets | found)  # Keras drops weights that come without targets
+
+        rows = tf.TensorSpec([None], tf.int32)
+        return tf.data.Dataset.from_generator(positions, output_signature=rows).map(batch)
+
+
+def as_in_keras(x, y=None, weights=None):
+    """Returns a batch as Keras gives it to `train_step`."""
+    return (x, y, weights) if weights is not None else x if y is None else (x, y)
+
+
+def is_pipeline(x):
+    """Tells whatever yields batches, such as a `tf.data.Dataset`, from arrays and from mistakes."""
+    if isinstance(x, keras.utils.PyDataset):
+        return True
+    arrays = list | tuple | dict | set | str | bytes
+    return hasattr(x, "__iter__") and not hasattr(x, "__array__") and not isinstance(x, arrays)
+
+
+def each_array(function, arrays):
+    """Applies a function to every array in a structure, and leaves None where there is none."""
+    return tf.nest.map_structure(lambda each: None if each is None else function(each), arrays)
+
+
+def block_starts(steps, per_call):
+    """Returns a dataset of where the blocks of an epoch begin, epoch after epoch."""
+    options = tf.data.Options()
+    # Nothing to tune, and the thread that tunes can keep the end of a `fit` waiting: it sleeps
+    # twice as long every time, at last as long as the whole `fit` has taken.
+    options.autotune.enabled = False
+    return tf.data.Dataset.range(0, steps, per_call).repeat().with_options(options)

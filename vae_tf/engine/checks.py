@@ -1,0 +1,260 @@
+"""Checks of arguments: errors that name what arrived and what would do."""
+
+import math
+import numbers
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+LARGEST = 1e38  # float32 ends at 3.4e38
+MOST_IMAGES = 10**6  # at once: 0.8 GB in float32
+
+
+def integer(name, value, low, high=2**31 - 1):
+    """Returns an int in [low, high].
+
+    Raises:
+        TypeError: if it is not a whole-number type (a bool or 2.0 is not).
+        ValueError: if it is out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be an int; received {value!r}.")
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be in [{low}, {high}]; received {value}.")
+    return int(value)
+
+
+def number(name, value, low, high=math.inf):
+    """Returns a float in [low, high), finite.
+
+    Raises:
+        TypeError: if it is not a real number.
+        ValueError: if it is out of range or not finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number; received {value!r}.")
+    if not low <= value < high:
+        raise ValueError(f"{name} must be in [{low}, {high}); received {value}.")
+    return float(value)
+
+
+def positive(name, value):
+    """Returns a float > 0 that float32 can hold.
+
+    Raises:
+        TypeError, ValueError: as `number`, or if it is 0.
+    """
+    if not number(name, value, 0, LARGEST):
+        raise ValueError(f"{name} must be > 0; received {value}.")
+    return float(value)
+
+
+def array(name, values):
+    """Returns values as an array of real numbers, of any shape.
+
+    Raises:
+        TypeError: if they are not numbers, or rows of several lengths.
+    """
+    try:
+        converted = np.asarray(values)
+    except ValueError:  # rows of several lengths
+        converted = np.empty((), object)
+    if converted.dtype.kind not in "buif":
+        found = type(values).__name__ if converted.dtype == object else converted.dtype
+        raise TypeError(f"{name} must be an array of numbers; received {found}.")
+    return converted
+
+
+def image_shape(name, value):
+    """Returns (height, width), two ints.
+
+    Raises:
+        TypeError, ValueError: if it is not two ints in [1, 4096].
+    """
+    if np.ndim(value) != 1 or len(value) != 2:
+        raise ValueError(f"{name} must be (height, width); received {value!r}.")
+    return tuple(integer(name, length, 1, 2**12) for length in value)
+
+
+def widths(name, value):
+    """Returns the width of a layer, an int, or those of several, a tuple of ints.
+
+    Raises:
+        TypeError, ValueError: if it is neither, empty, or one is not in [1, 2¹⁶].
+    """
+    if np.ndim(value) == 0:
+        return integer(name, value, 1, 2**16)
+    if not len(value):
+        raise ValueError(f"{name} must be an int or several; received {value!r}.")
+    return tuple(integer(name, width, 1, 2**16) for width in value)
+
+
+def seed_pair(seed):
+    """Returns a seed of two integers, or a tensor of them.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    try:
+        pair = tf.convert_to_tensor(seed)
+    except (TypeError, ValueError):
+        pair = tf.zeros([])
+    if pair.shape != [2] or not pair.dtype.is_integer:
+        raise ValueError(f"seed must be two integers; received {seed!r}.")
+    return tf.cast(pair, tf.int32)
+
+
+def saved_format(found, newest):
+    """Does nothing, if a saved model is of a format that this version reads.
+
+    Raises:
+        ValueError: if it is newer.
+    """
+    if not isinstance(found, int) or not 1 <= found <= newest:
+        raise ValueError(
+            f"a saved model must be of format {newest} or older; received format {found!r}. "
+            "A newer vae_tf wrote it: update vae_tf."
+        )
+
+
+def batch_of_images(images, shape):
+    """Returns images as a tensor; they may be tensors that are being traced.
+
+    Raises:
+        TypeError, ValueError: if they are not [B, *shape], or a dict.
+    """
+    wanted = f"images must be [B, {', '.join(map(str, shape))}]"
+    if isinstance(images, dict):
+        raise TypeError(
+            f"{wanted}; received a dict of {', '.join(map(str, images))}. Have the pipeline "
+            "yield images alone, by dataset.map(lambda each: ...)."
+        )
+    images = tf.convert_to_tensor(images)
+    if not images.shape[1:].is_compatible_with(shape):
+        raise ValueError(f"{wanted}; received {images.shape}.")
+    return images
+
+
+def batch_of_latents(latents, latent_dim):
+    """Returns latents as a tensor; they may be one that is being traced.
+
+    Raises:
+        ValueError: if they are not [..., latent_dim].
+    """
+    latents = tf.convert_to_tensor(latents)
+    if not latents.shape[-1:].is_compatible_with([latent_dim]):
+        raise ValueError(f"latents must be [..., {latent_dim}]; received {latents.shape}.")
+    return latents
+
+
+def images(name, values, shape=None):
+    """Returns images, [N, height, width] or [N, height, width, 1], as numbers [N, height, width].
+
+    Args:
+        shape: (height, width) that they must have, or None.
+
+    Raises:
+        TypeError: if they are not numbers.
+        ValueError: if they are of another shape, or N is 0.
+    """
+    values = array(name, values)
+    if values.ndim == 4 and values.shape[-1] == 1:
+        values = values[..., 0]
+    if values.ndim != 3 or not values.size or values.shape[1:] != tuple(shape or values.shape[1:]):
+        wanted = ", ".join(map(str, shape or ("height", "width")))
+        raise ValueError(f"{name} must be [N, {wanted}], N >= 1; received {list(values.shape)}.")
+    return values
+
+
+def binary_images(name, values, shape=None):
+    """Returns images as uint8 [N, height, width].
+
+    Args:
+        shape: (height, width) that they must have, or None.
+
+    Raises:
+        TypeError, ValueError: as `images`, or if they are not all 0 or 1.
+    """
+    values = images(name, values, shape)
+    if not ((values == 0) | (values == 1)).all():
+        raise ValueError(
+            f"{name} must hold only 0 and 1; received {values.dtype} values in "
+            f"[{values.min():g}, {values.max():g}]. Binarize them first (vae_tf.data.binarize)."
+        )
+    return values.astype(np.uint8)
+
+
+def supported_images(name, values, likelihood):
+    """Returns images [N, height, width] as a likelihood takes them: uint8 bits, or floats.
+
+    Args:
+        likelihood: a TFP distribution of batch shape [1]; it is asked which values it has.
+
+    Raises:
+        ValueError: if they are outside its support.
+    """
+    pixels = likelihood
+    while hasattr(pixels, "distribution"):  # of which this is made, such as `Independent`
+        pixels = pixels.distribution
+    if isinstance(pixels, tfp.distributions.Bernoulli):
+        return binary_images(name, values)
+    kind = type(pixels).__name__
+    extremes = np.stack([values.min(axis=0), values.max(axis=0)])  # pixel by pixel
+    found = f"received {values.dtype} values in [{extremes.min():g}, {extremes.max():g}]"
+    if not np.isfinite(extremes).all():
+        raise ValueError(f"{name} must be finite; {found}.")
+    if likelihood.dtype.is_integer:
+        if not (values == np.round(values)).all():
+            raise ValueError(f"{name} must be whole numbers, as {kind} has them; {found}.")
+        return values.astype(likelihood.dtype.as_numpy_dtype)
+    extremes = extremes.astype(likelihood.dtype.as_numpy_dtype)
+    support = likelihood.experimental_default_event_space_bijector()
+    # What maps all numbers to the support has no inverse beyond it; at its ends that is infinite.
+    if support is not None and np.isnan(support.inverse(extremes)).any():
+        raise ValueError(f"{name} must be within the support of {kind}; {found}.")
+    return values.astype(likelihood.dtype.as_numpy_dtype)
+
+
+def image_weights(name, weights, count):
+    """Returns weights of images, finite and >= 0, as float32 [count].
+
+    Raises:
+        TypeError, ValueError: if they are not.
+    """
+    weights = array(name, weights).astype(np.float64)  # float16 has no number as large
+    if weights.shape != (count,):
+        raise ValueError(f"{name} must be [{count}]; received {list(weights.shape)}.")
+    if not ((weights >= 0) & (weights < LARGEST)).all():
+        found = f"[{weights.min():g}, {weights.max():g}]"
+        raise ValueError(f"{name} must be finite and >= 0; received values in {found}.")
+    return weights.astype(np.float32)
+
+
+def table(name, values, rows=1):
+    """Returns finite numbers as float64 [N, F].
+
+    Args:
+        rows: N is at least this.
+
+    Raises:
+        TypeError: if they are not numbers.
+        ValueError: if they are not finite, or not [N, F].
+    """
+    values = array(name, values)
+    if values.ndim != 2 or not values.size or len(values) < rows:
+        raise ValueError(f"{name} must be [N, F], N >= {rows}; received {list(values.shape)}.")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} must hold finite numbers; received {values}.")
+    return values.astype(np.float64)
+
+
+def finite(name, values):
+    """Returns an array of floats.
+
+    Raises:
+        ValueError: if one is infinite or NaN.
+    """
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} must be finite; received NaN or an infinity.")
+    return values

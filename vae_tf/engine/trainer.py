@@ -1,0 +1,415 @@
+"""A `keras.Model` whose `fit` and `evaluate`, given arrays, run compiled blocks of batches.
+
+Each call traces the model as it then is. The batches, epochs, callbacks, progress bar, validation
+and stopping are Keras's. What cannot run in blocks takes Keras's own path, without being told to:
+pipelines, a `tf.distribute` strategy, class weights, `run_eagerly=True`, `jit_compile=False`.
+"""
+
+import contextlib
+import functools
+import inspect
+import math
+import types
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from . import checks, private
+from .batches import Batches, block_starts, each_array, is_pipeline
+from .blocks import PACKAGE, BlockRunner, treats_images_apart
+from .state import BatchMean, Setting, weighted_mean
+
+LARGEST_WEIGHT = 1e10  # gradients have three factors of that size, and float32 ends at 3e38
+
+
+def arguments_as_in_keras(method):
+    """Gives a method of a model the signature of Keras's, and all its arguments by name."""
+    signature = inspect.signature(getattr(keras.Model, method.__name__))
+
+    @functools.wraps(method)
+    def call(self, *args, **kwargs):
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        _, *arguments = bound.arguments.items()
+        arguments = dict(arguments)
+        return method(self, **arguments.pop("kwargs", {}), **arguments)
+
+    call.__signature__ = signature
+    return call
+
+
+class Trainer(keras.Model):
+    """What `VAE` stands on: seed, noise, metrics, and training in compiled blocks.
+
+    A subclass gives `latent_dim` and `likelihood(latents)`; a `train_step(data)` as Keras has it,
+    that draws its noise from `batch_seed()` alone; and a `test_step(data)`. Of its metrics, those
+    that are a `BatchMean` are recorded for every update.
+    """
+
+    largest_loss = math.inf  # `fit` on arrays raises `DivergenceError` where a loss is not below it
+    traced_blocks = None  # while a `fit` runs, that its validation need not be traced anew
+    _runner = None  # of the `fit` that runs
+    _own_steps = 1  # batches in a call of Keras's own functions
+
+    seed = Setting(checks.integer, 0, dtype="int64", doc="Of noise and order, an int in [0, 2³¹).")
+
+    def __init__(self, image_shape, seed, reported, **kwargs):
+        super().__init__(**kwargs)
+        # Sums of hundreds of logarithms, and what is near them, need the precision of float32.
+        self.float_type = "float64" if self.compute_dtype == "float64" else "float32"
+        self.image_shape = checks.image_shape("image_shape", image_shape)
+        self._settings = types.SimpleNamespace()  # which Keras does not look into
+        self.seed = seed
+        self.keras_functions = {}  # Keras's own train and test function, once made
+        self._reported = [BatchMean(name, self.float_type) for name in reported]
+        self._tested = types.SimpleNamespace(images=keras.metrics.Sum(dtype="int64"))
+
+    def __setattr__(self, name, value):
+        """Sets an attribute; a layer that was there, and is nowhere else, is no longer part."""
+        private.let_go(self, name)
+        super().__setattr__(name, value)
+
+    @property
+    def variables(self):
+        """All weights and state: Keras's, with the numbers that can be set."""
+        settings = vars(self._settings).values() if hasattr(self, "_settings") else ()
+        return [*super().variables, *(variable for _, variable in settings)]
+
+    @property
+    def metrics(self):
+        """The running means of what is reported, over the images seen so far, and others set."""
+        # Keras has a `loss` of its own before them, for losses that are given to `compile`.
+        return list({metric.name: metric for metric in super().metrics}.values())
+
+    def reset_metrics(self):
+        """Has the metrics, and the noise of tests, begin anew; Keras calls it."""
+        super().reset_metrics()
+        self._tested.images.reset_state()
+
+    def setting(self, name):
+        """Returns the value, as a tensor, of a number that can be set."""
+        return tf.identity(getattr(self._settings, name)[1].value)
+
+    def batches_trained(self):
+        """Returns how many batches the optimizer was given so far, an int64 tensor."""
+        return tf.identity(private.batches_taken(self.optimizer).value)
+
+    def batch_seed(self, number):
+        """Returns the two integers that noise number `number` comes from; replicas differ."""
+        pair = tf.stack([tf.cast(self.setting("seed"), tf.int32), tf.cast(number, tf.int32)])
+        context = tf.distribute.get_replica_context()
+        if context.num_replicas_in_sync == 1:
+            return pair
+        return tf.random.experimental.stateless_fold_in(pair, context.replica_id_in_sync_group)
+
+    def test_seed(self, images):
+        """Returns the two integers that the noise of a test batch comes from."""
+        # Images seen so far tell the batches apart; the bits are flipped to stay clear of training.
+        seed = tf.bitwise.invert(self.batch_seed(self._tested.images.total))
+        self._tested.images.update_state(tf.shape(images, tf.int64)[0])
+        return seed
+
+    def with_layer_losses(self, losses):
+        """Returns losses per image, [B], with what layers add to each, such as regularizers."""
+        return losses + sum(tf.cast(tf.reduce_sum(each), self.float_type) for each in self.losses)
+
+    def scaled_mean(self, losses, weights):
+        """Returns the mean over images, scaled as the optimizer and the strategy want it."""
+        loss = weighted_mean(losses, weights)
+        # A strategy sums the gradients of its replicas.
+        return self.optimizer.scale_loss(loss / tf.distribute.get_strategy().num_replicas_in_sync)
+
+    def apply_gradients(self, tape, loss):
+        """Makes the optimizer's update for a scaled loss that a tape has recorded."""
+        if weights := self.trainable_variables:
+            gradients = _in_turn(tape.gradient(loss, weights))
+            self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+
+    def report(self, weights, *values):
+        """Takes the values of a batch's images, [B] each, in the order of the reported metrics."""
+        for metric, each in zip(self._reported, values, strict=True):
+            metric.update_state(each, sample_weight=weights)
+        return {metric.name: metric.result() for metric in self._reported}
+
+    def compile(self, optimizer="adam", *args, **kwargs):
+        """Configures training, as `keras.Model.compile` does, but for two defaults.
+
+        Args:
+            optimizer: any Keras optimizer, or its name.
+            steps_per_execution: batches in a block; callbacks that hear batches hear one of each
+                block. "auto", the default, is as many as 32,768 images make, and just one where a
+                callback is to hear every batch. Results do not depend on it.
+            jit_compile: False takes Keras's own path; "auto", the default, takes XLA wherever it
+                can.
+            *args, **kwargs: as in Keras.
+
+        Raises:
+            TypeError, ValueError: if `steps_per_execution` is no int >= 1.
+        """
+        signature = inspect.signature(keras.Model.compile)
+        given = signature.bind(self, optimizer, *args, **kwargs).arguments
+        del given["self"]
+        steps, jit = given.get("steps_per_execution", "auto"), given.get("jit_compile", "auto")
+        own = type(self).train_step.__module__.partition(".")[0] != PACKAGE
+        for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
+            if given.get(name) and not own:
+                raise ValueError(
+                    f"{name} must not be given, as the model has its own loss and metrics; "
+                    f"received {given[name]!r}. Override train_step and test_step to use it."
+                )
+        is_auto = isinstance(steps, str) and steps == "auto"
+        self._automatic = {"steps_per_execution": is_auto, "jit_compile": jit == "auto"}
+        self._own_steps = 1 if is_auto else checks.integer("steps_per_execution", steps, 1)
+        self.keras_functions = {}  # Keras's own train and test function, once made
+        if jit == "auto":
+            jit = not given.get("run_eagerly") and self._has_default_strategy()
+            jit = jit and not private.ops_are_watched()
+        super().compile(**given | {"steps_per_execution": self._own_steps, "jit_compile": jit})
+
+    def get_compile_config(self):
+        """Returns the arguments of `compile`, to be saved with the model."""
+        config = super().get_compile_config()
+        return config and config | {
+            name: "auto" for name, is_automatic in self._automatic.items() if is_automatic
+        }
+
+    def compile_from_config(self, config):
+        """Compiles as `get_compile_config` says."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    @arguments_as_in_keras
+    def fit(self, x, y, batch_size, sample_weight, **kwargs):
+        """Trains as `keras.Model.fit` does; arrays are checked, and train in compiled blocks.
+
+        Every pass over an array is in an order of its own, which depends on the model's seed and
+        the number of batches before it, and on nothing else. With `steps_per_epoch`, an epoch is
+        that many updates; passes then go on from epoch to epoch, and from one `fit` to the next.
+
+        Returns:
+            Keras's `History`. For arrays its `updates` holds the metrics of every single update's
+            own batch: a dict of arrays [updates].
+
+        Raises:
+            TypeError, ValueError: before any work, if arrays are not images of this model's shape
+                with values 0 and 1, or another argument is of the wrong kind, shape or range.
+            DivergenceError: if an update's loss on arrays is not below `largest_loss`, infinity
+                unless it is set; not where the callback `TerminateOnNaN` is to stop instead.
+        """
+        kwargs["epochs"] = checks.integer("epochs", kwargs["epochs"], 1)
+        validation, callbacks = kwargs["validation_data"], kwargs["callbacks"]
+        if validation is not None and not is_pipeline(validation):
+            held_out = keras.utils.unpack_x_y_sample_weight(validation)
+            kwargs["validation_data"] = self._checked(*held_out)
+        if is_pipeline(x) or not self.compiled:
+            with self._calling("train_function", None):
+                return super().fit(x, y, batch_size, sample_weight=sample_weight, **kwargs)
+        arrays = self._checked(x, y, sample_weight)
+        batch_size = 32 if batch_size is None else checks.integer("batch_size", batch_size, 1)
+        split = checks.number("validation_split", kwargs.pop("validation_split"), 0, 1)
+        kept = int(len(arrays[0]) * (1 - split))
+        if not kept:
+            raise ValueError(
+                f"validation_split must leave images to train on; received {split} of {len(x)}."
+            )
+        if split and validation is None:
+            kwargs["validation_data"] = each_array(lambda array: array[kept:], arrays)
+            arrays = each_array(lambda array: array[:kept], arrays)
+        kwargs["validation_batch_size"] = kwargs["validation_batch_size"] or batch_size
+        batches = Batches(self, arrays, batch_size, kwargs["shuffle"], self._may_pad())
+        kwargs["shuffle"] = False  # Keras is given them in order
+        if (steps := kwargs["steps_per_epoch"]) is not None:
+            batches.is_endless, steps = True, checks.integer("steps_per_epoch", steps, 1)
+        kwargs["steps_per_epoch"] = steps = steps or batches.per_pass
+        if kwargs["class_weight"] is not None or not self._has_default_strategy():
+            with self._calling("train_function", None):
+                return super().fit(batches.as_dataset(), **kwargs)
+        kinds = ["train_batch", "batch", *["test_batch"] * is_pipeline(validation)]
+        per_call = self._batches_per_call(batches, steps, callbacks, kinds)
+        with self._calling("train_function", per_call):
+            self.traced_blocks = {}
+            self._runner = runner = BlockRunner(self, "train", batches, steps, per_call)
+            if any(isinstance(each, keras.callbacks.TerminateOnNaN) for each in _listed(callbacks)):
+                runner.largest_loss = None
+            self.train_function = runner
+            # Keras counts single updates; the dataset says where in the epoch each block begins.
+            history = super().fit(block_starts(steps, per_call), **kwargs)
+        history.updates = runner.updates()
+        return history
+
+    @arguments_as_in_keras
+    def evaluate(self, x, y, batch_size, sample_weight, steps, callbacks, **kwargs):
+        """Evaluates as `keras.Model.evaluate` does; arrays are tested in compiled blocks.
+
+        It gives the means of the model's own metrics; `vae_tf.evaluate` gives bounds with errors.
+
+        Raises:
+            TypeError, ValueError: if arrays or other arguments are not as `fit` takes them.
+        """
+        kwargs |= {"steps": steps, "callbacks": callbacks}
+        if is_pipeline(x) or not self.compiled:
+            # What `fit` validates on comes in as many batches a call as `fit` has set.
+            inside = kwargs.get("_use_cached_eval_dataset")
+            with self._calling("test_function", self.steps_per_execution if inside else None):
+                return super().evaluate(x, y, batch_size, sample_weight=sample_weight, **kwargs)
+        is_checked = kwargs.pop("_use_cached_eval_dataset", False)
+        arrays = (x, y, sample_weight) if is_checked else self._checked(x, y, sample_weight)
+        batch_size = 32 if batch_size is None else checks.integer("batch_size", batch_size, 1)
+        if steps is not None or not self.runs_in_blocks():
+            x, y, weights = arrays
+            y = weights if y is None else y  # Keras drops weights that come without targets
+            with self._calling("test_function", None):
+                return super().evaluate(x, y, batch_size, sample_weight=weights, **kwargs)
+        batches = Batches(self, arrays, batch_size, False, self._may_pad())
+        kwargs["steps"] = steps = batches.per_pass
+        per_call = self._batches_per_call(batches, steps, callbacks, ["test_batch"])
+        with self._calling("test_function", per_call):
+            self.test_function = BlockRunner(self, "test", batches, steps, per_call)
+            return super().evaluate(block_starts(steps, per_call), **kwargs)
+
+    @arguments_as_in_keras
+    def predict(self, x, **kwargs):
+        """Predicts as `keras.Model.predict` does; arrays are checked first, as in `fit`."""
+        return super().predict(x if is_pipeline(x) else self.checked_images(x), **kwargs)
+
+    @arguments_as_in_keras
+    def train_on_batch(self, x, y, sample_weight, **kwargs):
+        """Makes one update as in Keras; arrays are checked first, as in `fit`."""
+        x, y, sample_weight = self._checked(x, y, sample_weight)
+        with self._calling("train_function", None):
+            return super().train_on_batch(x, y, sample_weight, **kwargs)
+
+    @arguments_as_in_keras
+    def test_on_batch(self, x, y, sample_weight, **kwargs):
+        """Tests one batch as in Keras; arrays are checked first, as in `fit`."""
+        x, y, sample_weight = self._checked(x, y, sample_weight)
+        with self._calling("test_function", None):
+            return super().test_on_batch(x, y, sample_weight, **kwargs)
+
+    @arguments_as_in_keras
+    def predict_on_batch(self, x):
+        """Predicts one batch as in Keras; arrays are checked first, as in `fit`."""
+        return super().predict_on_batch(self.checked_images(x))
+
+    def checked_images(self, images):
+        """Returns images as the likelihood takes them, [N, height, width]: uint8, or floats.
+
+        [N, height, width, 1] is taken as well.
+
+        Raises:
+            TypeError: if they are not numbers.
+            ValueError: if they are of another shape, N is 0, or the likelihood does not take them.
+        """
+        images = checks.images("images", images, self.image_shape)
+        zeros = tf.zeros([1, self.latent_dim])
+        return checks.supported_images("images", images, self.likelihood(zeros))
+
+    def check_weights(self):
+        """Does nothing, if all weights are numbers within ±1e10.
+
+        Raises:
+            ValueError: if one is beyond, infinite or NaN: there float32 may fail.
+        """
+        if not tf.executing_eagerly():  # being traced, weights have no values yet
+            return
+        largest = float(np.max([np.abs(weight).max() for weight in self.get_weights()]))
+        if not largest <= LARGEST_WEIGHT:  # so NaN is caught as well
+            raise ValueError(
+                f"vae must have weights within ±{LARGEST_WEIGHT:g}; received one of size "
+                f"{largest:g}. Train it again, with a lower learning rate."
+            )
+
+    @arguments_as_in_keras
+    def export(self, filepath, input_signature, **kwargs):
+        """Exports as `keras.Model.export` does; as `call`, for float32 images, unless told else."""
+        if input_signature is None:
+            input_signature = [tf.TensorSpec([None, *self.image_shape], tf.float32)]
+        return super().export(filepath, input_signature=input_signature, **kwargs)
+
+    def updates_so_far(self):
+        """Returns the metrics of every update that the running `fit` has made: as its `updates`."""
+        return self._runner.updates()
+
+    def _checked(self, x, y, sample_weight):
+        """Returns images, targets and weights, the last two maybe None, as arrays of one length."""
+        x = self.checked_images(x)
+        if sample_weight is not None:
+            sample_weight = checks.image_weights("sample_weight", sample_weight, len(x))
+        y = np.asarray(y) if isinstance(y, list) else y
+        for array in tf.nest.flatten(y):
+            if array is not None and (not np.ndim(array) or len(array) != len(x)):
+                raise ValueError(f"y must be as long as x, {len(x)}; received {np.shape(array)}.")
+        return x, y, sample_weight
+
+    @contextlib.contextmanager
+    def _calling(self, name, steps):
+        """Lets Keras call one of its functions meanwhile, for so many batches at once.
+
+        It is to be set, or is Keras's own, made once for every number; None is that of `compile`.
+        What is set here was set for a `fit` that may still run, and is set again.
+        """
+        names = name, "steps_per_execution", "_runner", "traced_blocks"
+        outer = {each: getattr(self, each, None) for each in names}
+        self.steps_per_execution = steps = steps or self._own_steps
+        own, before = self.keras_functions, self.keras_functions.get((name, steps))
+        setattr(self, name, before)
+        try:
+            yield
+        finally:
+            if not isinstance(function := getattr(self, name), BlockRunner):
+                own[name, steps] = function
+            for each, value in outer.items():
+                setattr(self, each, value)
+
+    def _has_default_strategy(self):
+        is_current = self.distribute_strategy is tf.distribute.get_strategy()
+        return is_current and not tf.distribute.has_strategy()
+
+    def runs_in_blocks(self):
+        """Tells whether batches of arrays may run in compiled blocks."""
+        return self.jit_compile and not self.run_eagerly and self._has_default_strategy()
+
+    def _may_pad(self):
+        return self.runs_in_blocks() and treats_images_apart(self)
+
+    def _batches_per_call(self, batches, steps, callbacks, kinds):
+        if not self._automatic["steps_per_execution"]:
+            return self._own_steps
+        listens = any(_listens(each, kinds) for each in _listed(callbacks))
+        return 1 if listens else min(batches.per_block, steps)
+
+
+def _in_turn(gradients):
+    """Returns the gradients, each to be had only when that of the weights before them is.
+
+    Weights could else be updated before the layer below has its gradients from them, and XLA would
+    keep a copy of their old values for that, at every update.
+    """
+    in_turn, zero = [], None
+    for gradient in gradients:  # None, of weights that the loss does not depend on, stays None
+        if isinstance(gradient, tf.Tensor) and gradient.shape.num_elements():
+            in_turn.append(gradient if zero is None else gradient + tf.cast(zero, gradient.dtype))
+            first = tf.reshape(gradient, [-1])[0]
+            zero = tf.where(tf.math.is_finite(first), 0.0 * first, 0.0)
+        else:
+            in_turn.append(gradient)
+    return in_turn
+
+
+def _listens(callback, kinds):
+    """Tells whether a callback is to hear single batches of one of the kinds."""
+    base = keras.callbacks.Callback
+    if type(callback).__module__.startswith("keras."):
+        saves = getattr(callback, "save_freq", None)
+        if saves == "epoch" or isinstance(callback, keras.callbacks.ProgbarLogger):
+            return False
+    hooks = [f"on_{kind}_{side}" for kind in kinds for side in ("begin", "end")]
+    methods = [(getattr(callback, hook, None), getattr(base, hook)) for hook in hooks]
+    return any(getattr(method, "__func__", method) not in (None, own) for method, own in methods)
+
+
+def _listed(callbacks):
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks = callbacks.callbacks
+    return callbacks if isinstance(callbacks, list | tuple) else [callbacks]

@@ -1,0 +1,1 @@
+"""Where images come from: providers, their checksums, and the cache."""
