@@ -13,11 +13,13 @@ import struct
 import time
 import zlib
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_probability as tfp
 
-from vae_tf import explorer
+from vae_tf import explorer, from_arrays
 from vae_tf.data import Dataset, Split
 from vae_tf.explorer import export_explorer
 from vae_tf.model import VAE
@@ -51,7 +53,14 @@ def make_digits(count=300, source="cache", classes=10):
     near = rng.random((count, 14, 14)) < 0.15
     images = (near | np.roll(near, 1, axis=2)).astype(np.uint8)
     few = Split(images[:1], labels[:1])
-    return Dataset(few, Split(images, labels), few, source)
+    name = "5,000-digit sample of MNIST" if source == "sample" else "MNIST"
+    return Dataset(few, Split(images, labels), few, source, name)
+
+
+def stored_in(file):
+    """What Python stored in a page."""
+    text = file.read_text(encoding="utf-8")
+    return json.loads(re.search(r'id="stored">(.*?)</script>', text, re.DOTALL)[1])
 
 
 @pytest.fixture(scope="module")
@@ -71,18 +80,17 @@ def file(vae, digits, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stored(file):
-    text = file.read_text(encoding="utf-8")
-    return json.loads(re.search(r'id="stored">(.*?)</script>', text, re.DOTALL)[1])
+    return stored_in(file)
 
 
 # The file, without a browser. ---------------------------------------------------------------------
 
 
 def test_file_is_small_however_many_digits_there_are(vae, tmp_path):
-    digits = make_digits(explorer.MAP_DIGITS + 50)
+    digits = make_digits(explorer.MAP_IMAGES + 50)
     file = export_explorer(vae, digits, tmp_path / "page.html")
     assert file.stat().st_size < 600_000
-    labels = digits.validation.labels[: explorer.MAP_DIGITS].tolist()
+    labels = digits.validation.labels[: explorer.MAP_IMAGES].tolist()
     assert f'"labels":{json.dumps(labels, separators=(",", ":"))}' in file.read_text("utf-8")
 
 
@@ -127,6 +135,24 @@ def test_picks_are_the_first_four_of_each_class_row_by_row(digits, stored):
     assert stored["picks"][:10] == [first[label] for label in range(10)]
 
 
+def test_page_opens_with_what_the_model_redraws_best(vae, digits, stored):
+    """The oracle goes through the picks one by one, and counts pixels."""
+    picks, images, labels = stored["picks"], digits.validation.images, digits.validation.labels
+    average = sum(int(images[number].sum()) for number in picks) / len(picks)
+    errors = {}
+    for number in picks:
+        if images[number].sum() >= average:
+            loc = vae.posterior(images[number][None]).mean()
+            redrawn = vae.likelihood(loc).mean().numpy()[0] > 0.5
+            errors[number] = int(np.sum(redrawn != images[number]))
+    first, second = stored["opening"]
+    assert len(set(errors.values())) > 5  # so that being the least says something
+    assert errors[first] == min(errors.values())
+    assert labels[second] != labels[first]
+    others = [error for number, error in errors.items() if labels[number] != labels[first]]
+    assert errors[second] == min(others)
+
+
 def test_same_model_and_digits_give_the_same_bytes(vae, digits, file, tmp_path):
     again = export_explorer(vae, digits, str(tmp_path / "again.html"))
     assert again == tmp_path / "again.html"
@@ -148,6 +174,155 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(vae, digits, tmp_pa
     export_explorer(vae, digits, path)
     assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert list(tmp_path.iterdir()) == [path]
+
+
+class Subclass(VAE):
+    """A class of one's own that changes nothing of what the page runs."""
+
+    def loss_per_image(self, images, seed, kl_weight):
+        losses, terms = super().loss_per_image(images, seed, kl_weight)
+        return 2 * losses, terms
+
+
+def test_a_model_with_another_objective_has_its_page(digits, tmp_path):
+    same = export_explorer(VAE(seed=1), digits, tmp_path / "same.html").read_bytes()
+    own = Subclass(seed=1, beta=4.0, kl_warmup=10)
+    assert export_explorer(own, digits, tmp_path / "own.html").read_bytes() == same
+
+
+class Normals(VAE):
+    def likelihood(self, latents):
+        return tfp.distributions.Independent(tfp.distributions.Normal(self.decode(latents), 1.0), 2)
+
+
+class Exponential(VAE):
+    def posterior(self, images):
+        loc, log_scale = tf.split(self.encode(images), 2, axis=-1)
+        return tfp.distributions.MultivariateNormalDiag(loc, tf.exp(log_scale))
+
+
+class Wide(VAE):
+    def prior(self):
+        return tfp.distributions.MultivariateNormalDiag(tf.zeros(self.latent_dim), 2.0 * tf.ones(8))
+
+
+class Halved(VAE):
+    def decode(self, latents):
+        return super().decode(latents) / 2
+
+
+class Relu(VAE):
+    def make_encoder(self):
+        layers = [keras.layers.Flatten(), keras.layers.Dense(20, "relu"), keras.layers.Dense(16)]
+        return keras.Sequential([keras.Input(self.image_shape), *layers])
+
+
+class Dropout(VAE):
+    def make_decoder(self):
+        layers = [keras.layers.Dense(196), keras.layers.Dropout(0.1)]
+        layers.append(keras.layers.Reshape(self.image_shape))
+        return keras.Sequential([keras.Input([self.latent_dim]), *layers])
+
+
+class Functional(VAE):
+    def make_decoder(self):
+        inputs = keras.Input([self.latent_dim])
+        outputs = keras.layers.Dense(196)(keras.layers.Dense(20, "tanh")(inputs))
+        return keras.Model(inputs, keras.layers.Reshape(self.image_shape)(outputs))
+
+
+class NoBias(VAE):
+    def make_decoder(self):
+        layers = [keras.layers.Dense(196, use_bias=False), keras.layers.Reshape(self.image_shape)]
+        return keras.Sequential([keras.Input([self.latent_dim]), *layers])
+
+
+class Columns(VAE):
+    def make_encoder(self):
+        layers = [keras.layers.Flatten("channels_first"), keras.layers.Dense(16)]
+        return keras.Sequential([keras.Input(self.image_shape), *layers])
+
+
+def changed(change):
+    """A function that makes a plain VAE and changes the instance."""
+
+    def make():
+        vae = VAE()
+        change(vae)
+        return vae
+
+    return make
+
+
+OTHER_MODELS = {
+    "likelihood of a class": (Normals, "its likelihood is not"),
+    "posterior of a class": (Exponential, "its posterior is not"),
+    "prior of a class": (Wide, "its prior is not"),
+    "decode of a class": (Halved, "its decode is not"),
+    "prior of an instance": (
+        changed(lambda vae: setattr(vae, "prior", Wide().prior)),
+        "its prior is not",
+    ),
+    "encode of an instance": (
+        changed(lambda vae: setattr(vae, "encode", lambda images: 0 * VAE.encode(vae, images))),
+        "its encode is not",
+    ),
+    "another activation": (Relu, "its encoder .*Dense, Dense.* is not of"),
+    "a set activation": (
+        changed(lambda vae: setattr(vae.decoder.layers[0], "activation", tf.nn.relu)),
+        "its decoder .*is not of",
+    ),
+    "a layer of another kind": (Dropout, r"its decoder \(Dense, Dropout, Reshape\) is not of"),
+    "a network of another kind": (Functional, r"its decoder \(Functional\) is not of"),
+    "no biases": (NoBias, "its decoder .*is not of"),
+    "pixels in another order": (Columns, "its encoder .*is not of"),
+    "call of a layer": (
+        changed(lambda vae: setattr(vae.encoder.layers[1], "call", lambda inputs: inputs[:, :128])),
+        "its encoder .*is not of",
+    ),
+}
+
+
+@pytest.mark.parametrize("which", OTHER_MODELS)
+def test_models_that_the_page_cannot_run_are_refused_before_writing(digits, tmp_path, which):
+    make, message = OTHER_MODELS[which]
+    with pytest.raises(ValueError, match=f"a plain vae_tf.VAE.*{message}"):
+        export_explorer(make(), digits, tmp_path / "page.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_grey_images_and_other_sizes_are_refused_before_writing(vae, tmp_path):
+    grey = np.random.default_rng(0).random((20, 14, 14))
+    for images in (grey, np.ones((20, 14, 15))):
+        with pytest.raises(ValueError, match="images must"):
+            export_explorer(vae, from_arrays(images), tmp_path / "page.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_without_labels_and_with_many_classes(vae, tmp_path):
+    images = make_digits(600).validation.images
+    plain = stored_in(export_explorer(vae, from_arrays(images), tmp_path / "plain.html"))
+    assert (plain["labels"], plain["count"], plain["source"]) == (None, 60, "own images")
+    assert plain["picks"] == list(range(40))
+    assert len(set(plain["opening"])) == 2
+    data = from_arrays(images, np.arange(600) % 25)
+    stored = stored_in(export_explorer(vae, data, tmp_path / "many.html"))
+    labels = data.validation.labels
+    shown = labels[stored["picks"]].tolist()
+    present = sorted(set(labels.tolist()))
+    assert shown[: len(present)] == present
+    assert len(shown) == 40
+    assert labels[stored["opening"][0]] != labels[stored["opening"][1]]
+
+
+def test_blank_images_never_open_the_page(vae, tmp_path):
+    images = make_digits(100).validation.images
+    images[::2] = 0
+    data = from_arrays(images)
+    stored = stored_in(export_explorer(vae, data, tmp_path / "page.html"))
+    blank = [not image.any() for image in data.validation.images]
+    assert 2 <= sum(blank) <= 8
+    assert not any(blank[number] for number in stored["opening"])
 
 
 # What a person with one kind of cone missing sees (Machado, Oliveira & Fernandes 2009, severity 1).
@@ -218,6 +393,7 @@ class Page:
 
     def __init__(self, browser, file):
         self.browser, self.file = browser, file
+        self.shape = tuple(stored_in(file)["imageShape"])
         self.size(1440, 1000)
         self.theme("light")
         self.load()
@@ -285,7 +461,8 @@ class Page:
         actions.perform()
 
     def pixel(self, row, column):
-        return (column + 0.5) / 14, (row + 0.5) / 14
+        height, width = self.shape
+        return (column + 0.5) / width, (row + 0.5) / height
 
     @property
     def code(self):
@@ -293,7 +470,7 @@ class Page:
 
     @property
     def pixels(self):
-        return np.array(self.js("explorer.state.pixels")).reshape(14, 14)
+        return np.array(self.js("explorer.state.pixels")).reshape(self.shape)
 
     def drawn(self, selector):
         """A small picture as it is on the screen: 0 for paper, 1 for ink."""
@@ -302,7 +479,7 @@ class Page:
             "o.drawImage(c, 0, 0); return o.getImageData(0, 0, c.width, c.height).data })"
             f"(document.querySelector('{selector}'))"
         )
-        values = np.array(self.js(script)).reshape(14, 14, 4)[..., :3].mean(axis=-1)
+        values = np.array(self.js(script)).reshape(*self.shape, 4)[..., :3].mean(axis=-1)
         paper, ink = (
             np.mean([float(part) for part in re.findall(r"\d+", self.colour(name))])
             for name in ("surface", "ink")
@@ -359,9 +536,9 @@ def test_encoder_and_decoder_agree_with_tensorflow(page, vae, digits):
         values = [each[name] for each in theirs]
         np.testing.assert_allclose(values, getattr(posterior, name), rtol=1e-5, atol=1e-5)
     codes = np.random.default_rng(0).normal(0, 1.5, (100, 8)).astype(np.float32)
-    likelihood = vae.likelihood(codes).distribution
+    likelihood = vae.likelihood(codes)
     logits = page.js("arguments[0].map(explorer.logits)", codes.tolist())
-    ours = likelihood.logits.numpy().reshape(100, 196)
+    ours = vae.decode(codes).numpy().reshape(100, 196)
     assert np.abs(ours).max() > 5  # so that agreement says something
     np.testing.assert_allclose(logits, ours, rtol=1e-5, atol=1e-5)
     means = page.js("arguments[0].map(explorer.decode)", codes.tolist())
@@ -372,7 +549,7 @@ def test_elbo_agrees_with_the_models_on_the_same_noise(page, vae, digits):
     images, seed = digits.validation.images[:20], [5, 6]
     ours = vae.elbo_terms(images, seed, num_samples=25)
     posterior = vae.posterior(images)
-    latents = vae._draw(posterior, seed, 25)  # the draws that `elbo_terms` makes
+    latents = posterior.sample(25, seed=seed)  # the draws that `elbo_terms` makes
     noise = (latents - posterior.distribution.loc) / posterior.distribution.scale  # [25, 20, 8]
     theirs = page.js(
         "arguments[0].map((noise, i) => explorer.elbo(explorer.digits[i].pixels, noise))",
@@ -381,7 +558,7 @@ def test_elbo_agrees_with_the_models_on_the_same_noise(page, vae, digits):
     for name, terms in (("logLikelihood", ours.log_likelihood), ("kl", ours.kl)):
         np.testing.assert_allclose([each[name] for each in theirs], terms, rtol=1e-5)
     np.testing.assert_allclose([each["elbo"] for each in theirs], ours.elbo, rtol=1e-5)
-    each = vae.log_likelihood(images, latents)  # [25, 20]
+    each = vae.likelihood(latents).log_prob(images)  # [25, 20]
     errors = np.std(each, axis=0, ddof=1) / 5
     np.testing.assert_allclose([each["standardError"] for each in theirs], errors, rtol=1e-3)
 
@@ -401,7 +578,7 @@ def test_mean_bound_is_over_all_digits_of_the_map(page, vae, digits):
     posterior = vae.posterior(digits.validation.images)
     latents = posterior.distribution.loc + posterior.distribution.scale * noise
     kl = tfp.distributions.kl_divergence(posterior, vae.prior())
-    expected = np.mean(vae.log_likelihood(digits.validation.images, latents) - kl)
+    expected = np.mean(vae.likelihood(latents).log_prob(digits.validation.images) - kl)
     assert page.js("explorer.meanElbo()") == pytest.approx(expected, rel=1e-5)
     page.wait("document.querySelector('#mean-elbo').textContent")
     assert f"300 digits is {expected:.2f} nats".replace("-", "−") in page.text("#mean-elbo")
@@ -805,3 +982,64 @@ def test_other_sizes_and_the_sample(browser, tmp_path, config, count, classes, t
         page.keys("#z0", "ARROW_RIGHT")
         means = vae.likelihood(page.code[None].astype(np.float32)).mean()[0]
         np.testing.assert_allclose(page.drawn("#picture"), means, atol=0.01)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_deep_models_and_own_images_of_any_size(browser, tmp_path, labelled):
+    config = {"image_shape": (20, 10), "hidden_units": (30, 20, 25), "latent_dim": 4}
+    vae, rng = make_vae(**config), np.random.default_rng(5)
+    images = (rng.random((200, 20, 10)) < 0.3).astype(np.uint8)
+    images[::9] = 0  # blank ones are images as others are
+    labels = rng.integers(0, 12, 200) if labelled else None
+    data = from_arrays(images, labels, name="shirts")
+    with opened(browser, export_explorer(vae, data, tmp_path / "page.html")) as page:
+        validation = data.validation.images
+        theirs = page.js("explorer.digits.map(({pixels}) => explorer.encode(pixels))")
+        posterior = vae.posterior(validation).distribution
+        for name in ("loc", "scale"):
+            found = [each[name] for each in theirs]
+            np.testing.assert_allclose(found, getattr(posterior, name), rtol=1e-5, atol=1e-5)
+        codes = rng.normal(0, 1.5, (20, 4)).astype(np.float32)
+        logits = page.js("arguments[0].map(explorer.logits)", codes.tolist())
+        expected = vae.decode(codes).numpy()
+        np.testing.assert_allclose(logits, expected.reshape(20, 200), rtol=1e-4, atol=1e-5)
+
+        assert page.text("h1") == "Four numbers that draw a picture"
+        said = page.js("document.body.innerText").lower()
+        assert not re.search("digit|mnist|handwrit", said)
+        footer = page.text("footer")
+        assert "200 → 30 tanh → 20 tanh → 25 tanh → 4 means and 4 scales" in footer
+        assert "4 → 25 tanh → 20 tanh → 30 tanh → 200" in footer
+        assert f"{vae.count_params():,} weights" in footer
+        assert "shirts, 20 of its validation pictures, 20 × 10 pixels" in footer
+        box = page.js("document.querySelector('#grid').getBoundingClientRect()")
+        assert box["height"] == pytest.approx(2 * box["width"], rel=0.02)
+
+        for number in (2, 3):
+            page.click(f"#picks button:nth-child({number})")
+            chosen = page.js(f"explorer.stored.picks[{number - 1}]")
+            np.testing.assert_array_equal(page.pixels, validation[chosen])
+            np.testing.assert_allclose(page.code, posterior.loc[chosen], atol=1e-5)
+            assert page.text("#elbo").endswith("nats")
+            name = (
+                f"Class {data.validation.labels[chosen]}" if labelled else f"Picture {chosen + 1}"
+            )
+            assert page.text("#status").startswith(name)
+        legend = page.js("document.querySelector('.legend').checkVisibility()")
+        assert legend == labelled
+        page.click("#clear")
+        page.pointer("#grid", page.pixel(3, 2))
+        assert page.pixels[3, 2] == 1
+        page.pointer("#map", map_place(page, number := lone_digit(page)))
+        np.testing.assert_array_equal(page.pixels, validation[number])
+        page.click("#to-digit")
+        page.wait("location.hash.includes('x=')")
+
+
+def test_a_blank_image_has_a_code_as_others_have(browser, tmp_path):
+    vae, images = make_vae(), np.zeros((30, 14, 14), np.uint8)
+    data = from_arrays(images)
+    with opened(browser, export_explorer(vae, data, tmp_path / "page.html")) as page:
+        loc = vae.posterior(images[:1]).mean().numpy()[0]
+        np.testing.assert_allclose(page.code, loc, atol=1e-5)
+        assert page.text("#elbo").endswith("nats")

@@ -2,11 +2,12 @@
 
     export_explorer(vae, digits, "latent_explorer.html")
 
-`page.html`, beside this module, is the page; its two places in double braces are filled here:
+`page.html`, beside this module, is the page; its places in double braces are filled here:
 
-place        filled with
-{{policy}}   a Content-Security-Policy: the page's own script and style by hash, and no request
-{{stored}}   JSON of the weights and digits; the page does the networks' arithmetic itself
+place               filled with
+{{policy}}          a Content-Security-Policy: the page's own script and style by hash, no request
+{{stored}}          JSON of the weights and images; the page does the networks' arithmetic itself
+{{image}}, {{Image}}, {{images}}   what the prose calls the images: digits, or pictures
 
 The map is of posterior means, along the two directions in which they vary the most (principal
 components). Everything measured in nats is per image.
@@ -19,6 +20,7 @@ import os
 import re
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow_probability as tfp
 
@@ -27,40 +29,56 @@ from ..engine import atomic
 from ..model import SMALLEST_SCALE, VAE
 
 TEMPLATE = Path(__file__).with_name("page.html")
-MAP_DIGITS = 1_000  # at 196 bits each, 33 kB of the page's 600
-PICKS_PER_CLASS = 4
+MAP_IMAGES = 1_000  # at 196 bits each, 33 kB of the page's 600
+PICKS_PER_CLASS, MOST_PICKS = 4, 40
+WORDS = {  # own images are called pictures, which takes the same article as digits
+    True: {"{{image}}": "digit", "{{Image}}": "Digit", "{{images}}": "handwritten digits"},
+    False: {"{{image}}": "picture", "{{Image}}": "Picture", "{{images}}": "pictures"},
+}
 
 
-def export_explorer(vae, digits, path):
+def export_explorer(vae, data, path):
     """Writes the latent explorer of a trained model: one HTML file that asks nothing of a network.
 
-    The same model and digits give the same file, which appears whole or not at all.
+    The same model and images give the same file, which appears whole or not at all.
 
     Args:
-        vae: a `VAE` for images of the digits' shape.
-        digits: `Dataset`; the page has the first 1,000 of the validation split.
+        vae: a `VAE` for images of this size, with any `hidden_units`. The page does a `VAE`'s own
+            arithmetic, so the model's prior, posterior, likelihood and kinds of layers must be
+            those of `VAE`; its objective may be another.
+        data: a `Dataset`, with labels or without. The page has the first 1,000 images of the
+            validation split.
         path: the file to write, in a folder that exists. A file that is there is replaced.
 
     Returns:
         The path, a `Path`.
 
     Raises:
-        TypeError: if `vae` is not a `VAE`, `digits` not `Dataset` or `path` not a path.
-        ValueError: if a weight is beyond ±1e10 or NaN, or the images do not fit the model.
+        TypeError: if `vae` is not a `VAE`, `data` not a `Dataset` or `path` not a path.
+        ValueError: if the page could not do the model's arithmetic, a weight is beyond ±1e10 or
+            NaN, or the images do not fit the model. Nothing is written then.
         OSError: if `path` is a folder, or in a folder that does not exist or cannot be written.
     """
     path = _checked_path(path)
     if not isinstance(vae, VAE):
         raise TypeError(f"vae must be a vae_tf.VAE; received {type(vae).__name__}.")
-    if not isinstance(digits, Dataset):
+    if not isinstance(data, Dataset):
         raise TypeError(
-            f"digits must be what vae_tf.load_mnist returns; received {type(digits).__name__}."
+            "data must be what vae_tf.load_mnist or vae_tf.from_arrays returns; "
+            f"received {type(data).__name__}."
         )
+    model = _model(vae)
     vae.check_weights()
-    images = vae.checked_images(digits.validation.images[:MAP_DIGITS])  # [N, height, width]
-    labels = digits.validation.labels[:MAP_DIGITS]  # [N]
-    stored = {"source": digits.name, **_model(vae), **_digits(images, labels), **_map(vae, images)}
-    page = _page(TEMPLATE.read_text(encoding="utf-8"), stored)
+    images = vae.checked_images(data.validation.images[:MAP_IMAGES])  # [N, height, width]
+    labels = data.validation.labels
+    labels = None if labels is None else labels[:MAP_IMAGES]  # [N]
+    are_digits = data.source != "arrays"
+    stored = {"source": data.name, "areDigits": are_digits, **model}
+    stored |= {**_images(vae, images, labels), **_map(vae, images)}
+    template = TEMPLATE.read_text(encoding="utf-8")
+    for place, word in WORDS[are_digits].items():
+        template = template.replace(place, word)
+    page = _page(template, stored)
     with atomic.replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")
     return path
@@ -78,28 +96,88 @@ def _checked_path(path):
 
 
 def _model(vae):
-    """Returns sizes and weights; kernels [inputs, outputs] row by row, each before its biases."""
-    layers = vae.encoder.get_weights() + vae.decoder.get_weights()
-    weights = np.concatenate([array.ravel() for array in layers]).astype("<f4")
+    """Returns sizes and weights; kernels [inputs, outputs] row by row, each before its biases.
+
+    Raises:
+        ValueError: if the page could not do the model's arithmetic.
+    """
+    for name in ("prior", "posterior", "likelihood", "encode", "decode"):
+        if getattr(getattr(vae, name), "__func__", None) is not getattr(VAE, name):
+            raise ValueError(_refusal(f"its {name} is not VAE's own"))
+    encoder = _dense_layers("encoder", vae.encoder, keras.layers.Flatten, 0)
+    decoder = _dense_layers("decoder", vae.decoder, keras.layers.Reshape, -1)
+    weights = [array.ravel() for layer in encoder + decoder for array in layer.get_weights()]
     return {
         "imageShape": list(vae.image_shape),
         "latentDim": vae.latent_dim,
-        "hiddenUnits": vae.hidden_units,
+        "encoder": [list(layer.kernel.shape) for layer in encoder],
+        "decoder": [list(layer.kernel.shape) for layer in decoder],
         "smallestScale": SMALLEST_SCALE,
-        "weights": _base64(weights.tobytes()),
+        "weights": _base64(np.concatenate(weights).astype("<f4").tobytes()),
     }
 
 
-def _digits(images, labels):
-    """Returns the digits, one bit a pixel, and which of them to pick from: row by row, by class."""
-    classes = [np.flatnonzero(labels == label)[:PICKS_PER_CLASS] for label in np.unique(labels)]
+def _dense_layers(name, network, kind, place):
+    """Returns a network's dense layers, all tanh but the last.
+
+    Args:
+        name: of the network.
+        network: that and, in this place, one layer of this kind, which gives images their shape.
+        kind, place: of that layer.
+
+    Raises:
+        ValueError: if the network is of anything else.
+    """
+    layers = list(network.layers) if type(network) is keras.Sequential else []
+    found = ", ".join(type(layer).__name__ for layer in layers) or type(network).__name__
+    shaping = layers.pop(place) if layers else None
+    activations = [keras.activations.tanh] * (len(layers) - 1) + [keras.activations.linear]
+    if not (
+        layers
+        and all(type(layer) is keras.layers.Dense for layer in layers)
+        and [layer.activation for layer in layers] == activations
+        and all(len(layer.get_weights()) == 2 for layer in layers)  # a kernel and biases
+        and type(shaping) is kind
+        and getattr(shaping, "data_format", "channels_last") == "channels_last"
+        and not any("call" in vars(layer) for layer in [shaping, *layers])  # replaced on it alone
+    ):
+        raise ValueError(
+            _refusal(f"its {name} ({found}) is not of dense layers alone, all tanh but the last")
+        )
+    return layers
+
+
+def _refusal(reason):
+    return (
+        f"the page does the arithmetic of a plain vae_tf.VAE, and this model is none: {reason}. "
+        "Use vae.sample, vae.reconstruct and vae_tf.figures instead."
+    )
+
+
+def _images(vae, images, labels):
+    """Returns the images, one bit a pixel, which of them to pick from, and which two to open with.
+
+    Picks stand row by row, by class. The page opens with the pick that the model redraws best, of
+    those with the average ink or more: a 1 is easily redrawn, and shows little. The way from one to
+    another leads from there to the best one of another class.
+    """
+    each = np.arange(len(images)) if labels is None else labels
+    classes = [np.flatnonzero(each == label)[:PICKS_PER_CLASS] for label in np.unique(each)]
     picks = [
         int(where[row]) for row in range(PICKS_PER_CLASS) for where in classes if row < len(where)
-    ]
+    ][:MOST_PICKS]
+    chosen = images[picks]
+    ink = chosen.sum(axis=(1, 2))
+    means = np.asarray(vae.likelihood(vae.posterior(chosen).mean()).mean())
+    wrong = np.sum((means > 0.5) != chosen, axis=(1, 2))
+    errors = np.where(ink >= ink.mean(), wrong, np.inf)
+    best = [picks[at] for at in np.argsort(errors, kind="stable")]
     return {
         "images": _base64(np.packbits(images).tobytes()),
-        "labels": labels.tolist(),
+        "count": len(images),
+        "labels": None if labels is None else labels.tolist(),
         "picks": picks,
+        "opening": [best[0], next((n for n in best if each[n] != each[best[0]]), best[-1])],
     }
 
 
