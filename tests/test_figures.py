@@ -13,6 +13,7 @@ import pytest
 from matplotlib.colors import same_color
 
 from vae_tf import figures
+from vae_tf.figures import curves, style
 
 RNG = np.random.default_rng(0)
 UPDATES = np.arange(1, 401)
@@ -93,12 +94,8 @@ def cells(axes, rows, columns, gap=(2, 2), group=(1, 1)):
 
 
 def test_every_public_function_that_draws_is_called_here():
-    public = {
-        name
-        for name, value in vars(figures).items()
-        if callable(value) and not name.startswith("_") and value.__module__ == figures.__name__
-    }
-    assert public - {"Figure", "save"} == set(CALLS)
+    assert set(figures.__all__) - {"Figure", "save"} == set(CALLS)
+    assert all(getattr(figures, name).__doc__ for name in figures.__all__)
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -111,7 +108,7 @@ def test_a_figure_comes_back_with_its_note_and_nothing_global_changes(name):
     assert isinstance(figure, matplotlib.figure.Figure)
     note = figure.findobj(lambda artist: getattr(artist, "_text", "") == figure.get_supxlabel())
     assert figure.get_supxlabel() == "5,000-digit sample of MNIST"
-    assert all(same_color(text.get_color(), figures.GREY) for text in note)
+    assert all(same_color(text.get_color(), style.GREY) for text in note)
     assert make(name).get_supxlabel() == ""
 
 
@@ -158,7 +155,7 @@ def test_elbo_terms_draws_each_value_and_the_centred_running_mean():
         np.testing.assert_allclose(mean.get_ydata(), by_hand, rtol=1e-9)
         assert single.get_alpha() < 0.5
         assert mean.get_alpha() is None
-    assert {figures.LOG_LIKELIHOOD, "ELBO", figures.KL} <= set(texts(figure))
+    assert {curves.LOG_LIKELIHOOD, "ELBO", curves.KL} <= set(texts(figure))
 
 
 def test_the_first_updates_flatten_nothing_and_are_told():
@@ -235,11 +232,12 @@ def test_rows_carry_their_names_and_go_on_below():
 def test_binarization_shows_both_at_one_size():
     grey, binary = CALLS["binarization"]
     whole = np.asarray(make("binarization").axes[0].images[0].get_array())
-    assert whole.shape == (58, 5 * 30 - 2)
+    assert whole.shape == (60, 5 * 32 - 4)  # gaps grow with the images
     for i in range(5):
-        np.testing.assert_allclose(whole[:28, 30 * i : 30 * i + 28], grey[i] / 255)
-        np.testing.assert_array_equal(whole[30::2, 30 * i : 30 * i + 28 : 2], binary[i])
-        np.testing.assert_array_equal(whole[31::2, 30 * i + 1 : 30 * i + 28 : 2], binary[i])
+        np.testing.assert_allclose(whole[:28, 32 * i : 32 * i + 28], grey[i] / 255)
+        np.testing.assert_array_equal(whole[32::2, 32 * i : 32 * i + 28 : 2], binary[i])
+        np.testing.assert_array_equal(whole[33::2, 32 * i + 1 : 32 * i + 28 : 2], binary[i])
+    assert tick_labels(make("binarization").axes[0].yaxis) == ["28×28, grey", "14×14, binary"]
 
 
 def test_reconstructions_group_the_first_of_each_class():
@@ -294,7 +292,7 @@ def test_gaps_are_stacked_in_the_order_of_their_sum(names):
     assert [bar.get_y() for bar in high] == [0.25, 1.0, 0.5]
     assert [bar.get_height() for bar in high] == [0.25, 0.5, 2.0]
     assert tick_labels(axes.xaxis) == ([] if names is None else ["b", "a", "c"])
-    assert axes.get_xlabel() == ("3 digits, by their gap" if names is None else "")
+    assert axes.get_xlabel() == ("3 images, by their gap" if names is None else "")
     assert "approximation" in low.get_label()
     assert "amortization" in high.get_label()
 
@@ -352,9 +350,9 @@ def test_scatter_draws_each_class_as_its_numeral():
     assert len(axes.collections) == 10
     for label, drawn in enumerate(axes.collections):
         np.testing.assert_array_equal(drawn.get_offsets(), CODES[label == LABELS])
-        assert same_color(drawn.get_facecolor()[0], figures.PALETTE[label])
+        assert same_color(drawn.get_facecolor()[0], style.PALETTE[label])
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("across", "up")
-    assert len({tuple(matplotlib.colors.to_rgb(color)) for color in figures.PALETTE}) == 10
+    assert len({tuple(matplotlib.colors.to_rgb(color)) for color in style.PALETTE}) == 10
 
 
 def test_maps_show_all_points_in_their_class_s_colour():
@@ -369,6 +367,41 @@ def test_maps_show_all_points_in_their_class_s_colour():
             assert same_color(text.get_color(), drawn.get_facecolor()[0][:3])
 
 
+@pytest.mark.parametrize("name", ["scatter", "maps"])
+def test_data_may_have_no_classes_or_more_than_ten(name):
+    points = CODES if name == "scatter" else CODES[None]
+    rest = () if name == "scatter" else (("codes",),)
+    (axes,) = getattr(figures, name)(points, None, *rest).axes
+    (drawn,) = axes.collections
+    np.testing.assert_array_equal(drawn.get_offsets(), CODES)
+    assert not axes.texts
+    (axes,) = getattr(figures, name)(points, np.arange(23), *rest).axes
+    colors = [drawn.get_facecolor()[0] for drawn in axes.collections]
+    assert len(colors) == 23
+    assert same_color(colors[3], colors[13])
+    assert not same_color(colors[3], colors[4])
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (10, 21), (5, 3)])
+def test_grids_take_images_of_any_size(shape):
+    height, width = shape
+    unit = {28: 2, 10: 2, 5: 1}[height]  # gaps are of 2 units, and 9 where labels stand
+    images = RNG.random((6, *shape))
+    labels = [f"shirt {i}" for i in range(6)]
+    (axes,) = figures.digits(images, columns=3, labels=labels).axes
+    picture = np.asarray(axes.images[0].get_array())
+    down, across = height + 9 * unit, width + 2 * unit
+    assert picture.shape == (down + height, 2 * across + width)
+    for i, (image, text) in enumerate(zip(images, axes.texts, strict=True)):
+        top, left = down * (i // 3), across * (i % 3)
+        np.testing.assert_array_equal(picture[top : top + height, left : left + width], image)
+        assert text.get_text() == labels[i]
+        assert top + height <= text.get_position()[1] <= top + down
+    figure = figures.nearest_pairs(images[None], images[None, ::-1], [range(6)], ("shirts",))
+    (_, match), texts = figure.axes[0].get_yticks(), figure.axes[0].texts
+    assert all(text.get_position()[1] > match + height / 2 for text in texts)
+
+
 def test_aggregate_draws_the_furthest_from_the_prior_first():
     every = make("aggregate").axes
     assert [axes.get_title() for axes in every] == ["$z_{2}$  0.250 nats", "$z_{1}$  0.100 nats"]
@@ -381,7 +414,7 @@ def test_aggregate_draws_the_furthest_from_the_prior_first():
 
 def test_decoded_stands_below_its_digits_in_rows_of_models():
     left, right = make("decoded").axes
-    assert tick_labels(left.yaxis) == ["digits", "a", "b"]
+    assert tick_labels(left.yaxis) == ["images", "a", "b"]
     found = np.array(cells(left, 3, 3, gap=(3, 2)))
     np.testing.assert_array_equal(found[0], IMAGES[:3])
     np.testing.assert_array_equal(found[1:], MEANS[:6].reshape(2, 3, 14, 14))
@@ -441,7 +474,7 @@ def test_frechet_shows_bias_and_floor():
         heights = heights[heights[:, 0] == 200, 1]
         assert heights.min() == pytest.approx(values[1] - 2 * error[1])
         assert heights.max() == pytest.approx(values[1] + 2 * error[1])
-    assert same_color(axes.lines[0].get_color(), figures.BLACK)
+    assert same_color(axes.lines[0].get_color(), style.BLACK)
     assert sorted(text.get_text() for text in axes.texts) == [
         "a model: 29",
         "another: 4",
@@ -524,8 +557,8 @@ def test_reliability_shows_how_often_the_classifier_is_right():
         ("digits", (IMAGES, 20, LABELS[1:]), "23 names are needed; received 22"),
         ("rows", ((IMAGES, DRAWS), ("one",)), "2 names are needed; received 1"),
         ("rows", ((IMAGES, DRAWS[:3]), ("a", "b")), r"b must be \[23, 14, 14\]; received \[3,"),
-        ("binarization", (IMAGES, IMAGES[:3]), r"originals must be \[N, 28, 28\]; received \[23,"),
-        ("binarization", (np.ones((2, 28, 28)), IMAGES), r"images must be \[2, 14, 14\]"),
+        ("binarization", (IMAGES, IMAGES[:3]), r"images must be \[23, h, w\]; received \[3,"),
+        ("binarization", (np.ones((23, 28, 21)), IMAGES), "as wide as images; received 28x21 and"),
         ("reconstructions", (IMAGES, MEANS[:, :13], DRAWS), r"means must be \[23, 14, 14\]"),
         ("reconstructions", (IMAGES, MEANS, DRAWS, LABELS[:3]), r"labels must be \[23\]"),
         ("reconstructions", (IMAGES, MEANS, DRAWS, LABELS, 0), "per_class must be an int >= 1"),
@@ -542,9 +575,9 @@ def test_reliability_shows_how_often_the_classifier_is_right():
         ("rate_distortion", ([1], [1, 2], "a"), r"distortion must be \[1\]; received \[2\]"),
         ("rate_distortion", ([1], [1], "ab"), "1 names are needed; received 2"),
         ("scatter", (MEANS[:, 0, :3], LABELS), r"points must be \[N, 2\]; received \[23, 3\]"),
-        ("scatter", (CODES, LABELS + 1), "labels must be 0 to 9; received"),
+        ("scatter", (CODES, LABELS - 1), "labels must be ints >= 0; received"),
         ("maps", (CODES[None], LABELS, "ab"), "1 names are needed; received 2"),
-        ("maps", (CODES[None], LABELS + 1, "a"), "labels must be 0 to 9; received"),
+        ("maps", (CODES[None], LABELS / 2, "a"), "labels must be ints >= 0; received"),
         ("aggregate", ([1], [[1]], [1, 2], [1]), r"prior must be \[1\]; received \[2\]"),
         ("decoded", (IMAGES, MEANS, MEANS, "a"), r"reconstructions must be \[M, 23, 14, 14\]"),
         ("sizes", ([[1]], [[[1, 1]]], [[[1, 1]]], [[1]], "a", [1], 1), r"gap must be \[1, 2\]"),

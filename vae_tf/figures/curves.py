@@ -1,0 +1,474 @@
+"""Figures with axes: curves, bars, dots and maps.
+
+Everything measured is in nats per image unless its axis says otherwise. Bars and bands of error are
+two standard errors either way. In shapes, N counts images or updates, M models, L latents.
+"""
+
+import matplotlib.patheffects
+import matplotlib.ticker
+import numpy as np
+
+from .style import BLACK, GREY, PALE, PALETTE, check_count, checked, figure_of, latent_name
+
+NATS = "nats per image"
+LOG_LIKELIHOOD, KL = r"$\mathrm{E}_q[\log\,p(x|z)]$", r"$\mathrm{KL}[q(z|x)\,\Vert\,p(z)]$"
+LOG_P = f"log p(x) ({NATS})"
+MARKERS = "os^vDP*X<>"
+
+
+@figure_of(height=4.2, updates="N", log_likelihood="N", kl="N")
+def elbo_terms(figure, updates, log_likelihood, kl, window=100):
+    """Both terms of the ELBO, and the ELBO, against weight updates.
+
+    Args:
+        updates, log_likelihood, kl: [N]; the terms in nats per image, of each update's batch.
+        window: updates in the centred running mean that is drawn over the faint single values,
+            an int >= 1; in a short run no more than a tenth of it.
+    """
+    check_count("window", window)
+    window = min(window, max(len(updates) // 10, 1))
+    above = {LOG_LIKELIHOOD: (log_likelihood, PALETTE[0]), "ELBO": (log_likelihood - kl, BLACK)}
+    tall, _ = _over_updates(figure, updates, above, {KL: (kl, PALETTE[1])}, window)
+    tall.set_ylabel(NATS)
+
+
+@figure_of(height=4.2, updates="N", training="N", validation="N")
+def log_likelihood_comparison(figure, updates, training, validation):
+    """E_q[log p(x|z)] on training and on validation images, and the difference, against updates.
+
+    Args:
+        updates, training, validation: [N]; nats per image, on sets of equal size.
+    """
+    above = {"training": (training, PALETTE[0]), "validation": (validation, PALETTE[1])}
+    difference = {"training −\nvalidation": (training - validation, BLACK)}
+    tall, _ = _over_updates(figure, updates, above, difference)
+    tall.set_ylabel(f"{LOG_LIKELIHOOD} ({NATS})")
+
+
+@figure_of(height=2.8, kl="L")
+def kl_per_dimension(figure, kl):
+    """Bars of the KL of each latent, the highest first.
+
+    Args:
+        kl: [L], nats per image.
+    """
+    order, places = np.argsort(-kl, kind="stable"), np.arange(len(kl))
+    axes = figure.subplots()
+    axes.bar(places, kl[order], color=PALETTE[1])
+    axes.set_xticks(places, [latent_name(j) for j in order])
+    axes.grid(visible=False, axis="x")
+    axes.set(xlabel="latent", ylabel=f"KL ({NATS})")
+
+
+@figure_of(approximation="N", amortization="N", names="N texts")
+def gaps(figure, approximation, amortization, names=None):
+    """The two parts of log p(x) − ELBO as stacked bars, the smallest sum first.
+
+    Args:
+        approximation: [N], nats per image, lost even by the best diagonal Gaussian of each image.
+        amortization: [N], nats per image, lost beside that by the encoder.
+        names: of the N bars, or None for single images without names.
+    """
+    order = np.argsort(approximation + amortization, kind="stable")
+    low, high = approximation[order], amortization[order]
+    axes, places = figure.subplots(), np.arange(len(low))
+    width = 1 if names is None else 0.6
+    axes.bar(places, low, width, color=PALETTE[0], label="approximation (diagonal Gaussian)")
+    axes.bar(places, high, width, low, color=PALETTE[4], label="amortization (encoder)")
+    axes.grid(visible=False, axis="x")
+    axes.set_ylabel(f"log p(x) − ELBO ({NATS})")
+    if names is None:
+        axes.set(xlabel=f"{len(low):,} images, by their gap", xticks=[])
+    else:
+        axes.set_xticks(places, [names[i] for i in order])
+    axes.legend(loc="upper left", reverse=True)
+
+
+@figure_of(num_samples="K", bounds="M K", errors="M K", names="M texts")
+def bound_against_samples(figure, num_samples, bounds, errors, names):
+    """The importance-weighted bound against its number of samples K, for several models.
+
+    Args:
+        num_samples: [K], numbers of samples, >= 1.
+        bounds, errors: [M, K], nats per image.
+        names: of the M models.
+    """
+    axes, colors = figure.subplots(), [_color(i) for i in range(len(names))]
+    _banded_lines(axes, num_samples, bounds, errors, colors)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:,g}")
+    axes.set(xlabel="samples K per image", ylabel=f"bound on log p(x)\n({NATS})")
+    _label_ends(axes, num_samples[-1], bounds[:, -1], names, colors)
+
+
+@figure_of(values="M", errors="M", names="M texts", groups="M texts")
+def context(figure, names, values, errors, groups, lowest=-np.inf, label=LOG_P, decimals=2):
+    """Models by their log-likelihood: dots with the value beside each, the best on top.
+
+    Args:
+        names: of the M models.
+        values, errors: [M], nats per image.
+        groups: M names; models of one group share a colour, which the legend tells.
+        lowest: nats per image; dots below it are arrows at this edge.
+        label: of the values' axis, if they are something else.
+        decimals: of the values written.
+    """
+    colors = {group: _color(i) for i, group in enumerate(dict.fromkeys(groups))}
+    order = np.argsort(values, kind="stable")
+    figure.set_figheight(1.2 + 0.27 * len(names))
+    axes = figure.subplots()
+    for y, i in enumerate(order):
+        inside = values[i] >= lowest
+        x, reach = (values[i], 2 * errors[i]) if inside else (lowest, 0.0)
+        axes.errorbar(x, y, xerr=reach, fmt="o" if inside else "<", color=colors[groups[i]])
+        # Exact values have no error: 0 is not written.
+        text = " ± ".join(f"{number:.{decimals}f}" for number in (values[i], errors[i]) if number)
+        _beside(axes, text.replace("-", "−"), (x + reach, y), GREY, fontsize=8)
+    for group, color in colors.items():
+        axes.plot([], [], "o", color=color, label=group)
+    figure.legend(loc="outside upper right", ncols=len(colors))
+    axes.set_yticks(np.arange(len(names)), [names[i] for i in order])
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel(label)
+
+
+@figure_of(height=4.2, rate="M", distortion="M", names="M texts")
+def rate_distortion(figure, rate, distortion, names):
+    """Distortion against rate, over diagonals of constant ELBO.
+
+    Args:
+        rate, distortion: [M], KL[q(z|x) || p(z)] and −E_q[log p(x|z)], nats per image.
+        names: of the M points, such as values of beta; a line joins them in this order.
+    """
+    axes = figure.subplots()
+    axes.plot(rate, distortion, color=PALETTE[0], marker="o", zorder=3)
+    for name, *point in zip(names, rate, distortion, strict=True):
+        _beside(axes, name, point, BLACK, above=6)
+    axes.grid(visible=False)
+    axes.margins(0.12)
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    left -= 0.1 * (right - left)  # where the diagonals' labels stand
+    axes.axis((left, right, bottom, top))
+    axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= right])
+    for total in matplotlib.ticker.MaxNLocator(8).tick_values(left + bottom, left + top)[1:-1]:
+        axes.axline((left, total - left), slope=-1, color=PALE, linewidth=0.7)
+        _beside(axes, f"ELBO −{total:g}", (left, total - left), GREY, fontsize=8)
+    axes.set(xlabel=f"rate: {KL} ({NATS})", ylabel=f"distortion: −{LOG_LIKELIHOOD} ({NATS})")
+
+
+@figure_of(height=5.2, points="N 2", labels="N")
+def scatter(figure, points, labels=None, axis_names=("first", "second")):
+    """Two-dimensional codes, each drawn as the numeral of its class, in the colour of its class.
+
+    Args:
+        points: [N, 2].
+        labels: [N], ints >= 0, or None for dots; colours come again after ten classes.
+        axis_names: of the two axes.
+    """
+    axes = figure.subplots()
+    for label, color, members in _classes(labels):
+        marker = "o" if label is None else f"${label}$"
+        axes.scatter(*points[members].T, 20, color, marker=marker, linewidths=0.2)
+    axes.set(xlabel=axis_names[0], ylabel=axis_names[1])
+    axes.set_aspect("equal", adjustable="datalim")
+
+
+@figure_of(height=3.7, points="M N 2", labels="N", names="M texts")
+def maps(figure, points, labels, names):
+    """Maps of the same images side by side: dots by class, a numeral amid each class.
+
+    Args:
+        points: [M, N, 2].
+        labels: [N], ints >= 0, or None for dots of one colour.
+        names: of the M maps.
+    """
+    outline = [matplotlib.patheffects.withStroke(linewidth=2.5, foreground="white")]
+    bold = {"ha": "center", "va": "center", "fontsize": 13, "fontweight": "bold"}
+    every = figure.subplots(1, len(points), squeeze=False)[0]
+    for axes, each, name in zip(every, points, names, strict=True):
+        for label, color, members in _classes(labels):
+            x, y = each[members].T
+            axes.scatter(x, y, 6, color, linewidths=0, alpha=0.7)
+            if label is not None:
+                place = np.median(x), np.median(y)
+                axes.text(*place, f"{label}", color=color, path_effects=outline, **bold)
+        axes.set(xticks=[], yticks=[])
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.set_title(name)
+
+
+@figure_of(values="V", densities="L V", prior="V", kl="L")
+def aggregate(figure, values, densities, prior, kl):
+    """The density of each latent over all images, beside the prior's; furthest from it first.
+
+    Args:
+        values: [V], of a latent.
+        densities: [L, V].
+        prior: [V].
+        kl: [L], nats, how far from the prior each is.
+    """
+    columns = min(4, len(kl))
+    rows = -(-len(kl) // columns)
+    figure.set_figheight(0.7 + 1.45 * rows)
+    every = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes, j in zip(every, np.argsort(-kl, kind="stable"), strict=False):
+        axes.plot(values, prior, color=GREY, linestyle="--", linewidth=1.2)
+        axes.plot(values, densities[j], color=PALETTE[0])
+        axes.fill_between(values, densities[j], color=PALETTE[0], alpha=0.15, linewidth=0)
+        axes.set(yticks=[], ylim=(0, 1.1 * max(prior.max(), densities.max())))
+        axes.set_title(f"{latent_name(j)}  {kl[j]:.3f} nats", color=BLACK)
+        axes.xaxis.set_major_locator(matplotlib.ticker.MultipleLocator(2))
+    for axes in every[len(kl) :]:
+        axes.set_visible(False)
+    for axes in every[max(len(kl) - columns, 0) : len(kl)]:
+        axes.set_xlabel("value of the latent", fontsize=9)
+    lines = every[0].lines
+    figure.legend(lines[::-1], ("all digits", "prior"), loc="outside upper right", ncols=2)
+
+
+@figure_of(height=4.6)
+def sizes(figure, counts, elbo, bound, gap, labels, chosen, num_samples):
+    """What a model's size costs: bounds less those of the writeup's, above the gap between both.
+
+    Args:
+        counts: sizes, for each of P panels [S].
+        elbo, bound: for each panel [S, 2], the difference from the chosen size, in nats per image,
+            and its standard error.
+        gap: for each panel [S, 2], bound − ELBO and its standard error.
+        labels: of the P panels.
+        chosen: the writeup's size in each panel, which the others are compared with.
+        num_samples: K of the bound.
+    """
+    (labels,) = checked(f"{len(counts)} texts", labels=labels)
+    shapes = {"counts": "S", "elbo": "S 2", "bound": "S 2", "gap": "S 2"}
+    layout = {"sharex": "col", "sharey": "row", "height_ratios": (1.7, 1), "squeeze": False}
+    grid = figure.subplots(2, len(labels), **layout)
+    for i, (above, below) in enumerate(grid.T):
+        panel = {"counts": counts[i], "elbo": elbo[i], "bound": bound[i], "gap": gap[i]}
+        size, *curves = checked(shapes, **panel)
+        above.axhline(0, color=PALE, linewidth=1)
+        for axes, curve, color, marker, name in (
+            (above, curves[0], PALETTE[0], "o", "ELBO"),
+            (above, curves[1], PALETTE[1], "s", f"bound, K = {num_samples:,}"),
+            (below, curves[2], BLACK, "o", "gap"),
+        ):
+            values, error = curve.T
+            axes.errorbar(size, values, 2 * error, color=color, marker=marker, label=name)
+        for axes in (above, below):
+            axes.axvline(chosen[i], color=GREY, linewidth=1.2, linestyle=":", zorder=1)
+        below.set_xscale("log", base=2)
+        below.set_xticks(size, [f"{value:g}" for value in size])
+        below.set_xlabel(labels[i])
+        below.set_ylim(0, None)
+    grid[0, 0].legend(loc="lower right")
+    grid[0, 0].set_ylabel(f"difference from the\nwriteup's size ({NATS})")
+    grid[1, 0].set_ylabel(f"bound − ELBO\n({NATS})")
+
+
+@figure_of(confident="M", errors="M", shares="M C", names="M texts")
+def recognition(figure, names, confident, errors, shares, threshold):
+    """Share of images that a classifier recognises confidently, and shares of the classes.
+
+    Args:
+        names: of the M sets of images; the first, real ones, stands on top, in black.
+        confident, errors: [M], in per cent.
+        shares: [M, classes], in per cent.
+        threshold: above which the probability of a class is confident.
+    """
+    figure.set_figheight(1.3 + 0.3 * len(names))
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1, 1.25))
+    each = zip(confident, errors, _colors_after_black(names), strict=True)
+    for y, (value, error, color) in enumerate(each):
+        left.errorbar(value, y, xerr=2 * error, fmt="o", color=color)
+        over = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center"}
+        text = f"{value:.1f} ± {error:.1f}"
+        left.annotate(text, (value, y), fontsize=8, color=GREY, **over)
+    left.set_yticks(np.arange(len(names)), names)
+    left.grid(visible=False, axis="y")
+    left.margins(0.25, 0)
+    left.set_xlabel(f"probability above {threshold:g} (%)")
+    darkest = 2.2 * shares[0].mean()
+    right.imshow(shares, vmin=0, vmax=darkest, cmap="Blues", aspect="auto")
+    for (y, x), share in np.ndenumerate(shares):
+        color = "white" if share > 0.65 * darkest else BLACK
+        right.text(x, y, f"{share:.0f}", ha="center", va="center", fontsize=8, color=color)
+    right.set_xticks(np.arange(shares.shape[1]))
+    right.set_ylim(len(names) - 0.5, -0.5)
+    right.grid(visible=False)
+    right.tick_params(length=0)
+    right.spines[:].set_visible(False)
+    right.set_xlabel("likeliest digit (%)")
+
+
+@figure_of(height=4.2, counts="C", distances="M C", errors="M C", names="M texts")
+def frechet(figure, counts, distances, errors, names):
+    """Fréchet distances against the number of images on either side: the bias, and the floor.
+
+    Args:
+        counts: [C], images on either side.
+        distances, errors: [M, C].
+        names: of the M sets of images; the first, real ones, is the floor, in black.
+    """
+    axes, colors = figure.subplots(), _colors_after_black(names)
+    axes.set(xscale="log", yscale="log")
+    _banded_lines(axes, counts, distances, errors, colors, lowest=distances.min() / 2)
+    axes.xaxis.set_major_locator(matplotlib.ticker.FixedLocator(counts))
+    axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_locator(matplotlib.ticker.NullLocator())
+        axis.set_major_formatter("{x:,g}")
+    axes.set(xlabel="digits N on either side", ylabel="Fréchet distance to real digits")
+    ends = distances[:, -1]
+    labels = [f"{name}: {end:.3g}" for name, end in zip(names, ends, strict=True)]
+    _label_ends(axes, counts[-1], ends, labels, colors)
+
+
+@figure_of(height=4.2, precision="M", recall="M", errors="M 2", names="M texts")
+def precision_recall(figure, precision, recall, errors, names):
+    """Recall against precision, a dot for each set of images.
+
+    Args:
+        precision, recall: [M], in [0, 1].
+        errors: [M, 2], standard errors of both.
+        names: of the M sets of images; the first, real ones, in black.
+    """
+    axes, colors = figure.subplots(), _colors_after_black(names)
+    for i, (across, up) in enumerate(2 * errors):
+        style = {"fmt": MARKERS[i % len(MARKERS)], "color": colors[i], "label": names[i]}
+        axes.errorbar(precision[i], recall[i], up, across, **style)
+    figure.legend(loc="outside right upper")
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    axes.set_xlabel("precision: share of its digits within reach of real ones")
+    axes.set_ylabel("recall: share of real digits\nwithin reach of its own")
+
+
+@figure_of(height=4.2)
+def nearest_distances(figure, distances, names, pixels=196):
+    """How far images are from the nearest training image: the share within each distance.
+
+    Args:
+        distances: for each of M sets [N], numbers of pixels that differ.
+        names: of the M sets of images; the first, real ones, in black.
+        pixels: of an image.
+    """
+    (names,) = checked(f"{len(distances)} texts", names=names)
+    distances = [checked("N", distances=each)[0] for each in distances]
+    steps = np.arange(max(each.max() for each in distances) + 2)
+    axes = figure.subplots()
+    for color, name, each in zip(_colors_after_black(names), names, distances, strict=True):
+        share = 100 * np.searchsorted(np.sort(each), steps, side="right") / len(each)
+        label = f"{name}: {share[0]:.1f} % at 0"
+        axes.step(steps, share, where="post", color=color, label=label)
+    axes.set(xlim=(0, steps[-1]), ylim=(0, 102), ylabel="images within that distance (%)")
+    axes.set_xlabel(f"pixels of {pixels} that differ from the nearest training image")
+    axes.legend(loc="lower right")
+
+
+@figure_of(height=4.2)
+def reliability(figure, confidence, accuracy, counts, names, least=10):
+    """How often a classifier is right, against how sure it is: on the diagonal where it is honest.
+
+    Args:
+        confidence, accuracy, counts: for each of M classifiers [bins], such as `Reliability` has;
+            bars are two binomial standard errors either way.
+        names: of the M classifiers.
+        least: images in a bin that is drawn above; all are drawn below.
+    """
+    (names,) = checked(f"{len(confidence)} texts", names=names)
+    above, below = figure.subplots(2, sharex=True, height_ratios=(3, 1))
+    above.axline((0, 0), slope=1, color=PALE, linewidth=1)
+    for i, name in enumerate(names):
+        x, y, n = checked("bins", confidence=confidence[i], accuracy=accuracy[i], counts=counts[i])
+        style = {"color": _color(i), "marker": MARKERS[i % len(MARKERS)]}
+        below.plot(x, n, **style)
+        x, y, n = (values[n >= least] for values in (x, y, n))
+        # Agresti and Coull: two right and two wrong more, or none wrong would seem certain.
+        middle = (y * n + 2) / (n + 4)
+        reach = 2 * np.sqrt(middle * (1 - middle) / (n + 4))
+        bars = np.maximum([y - (middle - reach), middle + reach - y], 0)
+        above.errorbar(x, y, bars, label=name, **style)
+    above.set(ylim=(0, 1.03), ylabel="share that is right")
+    above.legend(loc="lower right")
+    lowest = min(np.min(each) for each in confidence)
+    below.set(yscale="log", ylabel="digits", xlim=(max(lowest - 0.05, 0), 1.02))
+    below.yaxis.set_major_formatter("{x:,g}")
+    below.set_xlabel("probability of the likeliest class")
+
+
+def _color(place):
+    return PALETTE[place % len(PALETTE)]
+
+
+def _colors_after_black(names):
+    """Returns a colour for each name: black for the first, real images, then the palette's."""
+    others = [color for color in PALETTE if color != BLACK]
+    return [BLACK, *(others[i % len(others)] for i in range(len(names) - 1))]
+
+
+def _classes(labels):
+    """Returns (label, colour, its members) for each class, or one without a label for all."""
+    if labels is None:
+        return [(None, PALETTE[0], slice(None))]
+    if labels.min() < 0 or (labels != np.round(labels)).any():
+        raise ValueError(f"labels must be ints >= 0; received {np.unique(labels)[:12]}.")
+    return [(label, _color(label), labels == label) for label in np.unique(labels).astype(int)]
+
+
+def _banded_lines(axes, x, ys, errors, colors, lowest=-np.inf):
+    """Draws lines over bands of two standard errors, which end at `lowest`."""
+    for color, y, error in zip(colors, ys, errors, strict=True):
+        axes.plot(x, y, color=color, marker="o")
+        band = np.maximum(y - 2 * error, lowest), y + 2 * error
+        axes.fill_between(x, *band, color=color, alpha=0.2, linewidth=0)
+
+
+def _over_updates(figure, updates, above, below, window=1):
+    """Draws {name: (values [N], colour)} against updates, in a tall panel above a low one.
+
+    The first 5 % of updates span so many nats that they would flatten all that follows: the tall
+    panel is as high as what follows, and a line of text tells where its curves start.
+    """
+    late = updates >= np.quantile(updates, 0.05)
+    tall, low = figure.subplots(2, sharex=True, height_ratios=(2.2, 1))
+    for axes, curves in ((tall, above), (low, below)):
+        series, colors = zip(*curves.values(), strict=True)
+        weights = np.full(window, 1 / window)
+        for values, color in zip(series, colors, strict=True):
+            if window > 1:
+                axes.plot(updates, values, color=color, alpha=0.2, linewidth=0.5)
+            means = [np.convolve(array, weights, "valid") for array in (updates, values)]
+            axes.plot(*means, color=color)
+        shown = np.concatenate([values[late] if axes is tall else values for values in series])
+        bottom, top = min(shown.min(), 0 if axes is low else np.inf), shown.max()
+        margin = 0.05 * (top - bottom) or 1.0
+        axes.set_ylim(bottom - margin * (bottom != 0), top + margin)
+        starts = [f"{values[0]:.0f}" for values in series if values[0] < bottom - margin]
+        if starts:
+            text = f"starts below, at {' and '.join(dict.fromkeys(starts))}".replace("-", "−")
+            corner = {"transform": axes.transAxes, "ha": "right", "fontsize": 8, "color": GREY}
+            axes.text(0.99, 0.04, text, **corner)
+        ends = [values[-window:].mean() for values in series]
+        _label_ends(axes, updates[-1], ends, curves, colors)
+    low.set(xlabel="weight updates", ylabel=NATS)
+    low.xaxis.set_major_formatter("{x:,.0f}")
+    return tall, low
+
+
+def _label_ends(axes, x, ys, names, colors):
+    """Writes names at the right of lines that end at x and ys, apart enough to be read."""
+    order = np.argsort(ys)
+    ys, names, colors = ([values[i] for i in order] for values in (ys, list(names), colors))
+    scale = axes.yaxis.get_transform()  # of a logarithmic axis, say
+    ys, limits = scale.transform(np.asarray(ys, float)), scale.transform(np.array(axes.get_ylim()))
+    inches = axes.get_position().height * axes.figure.get_figheight()
+    apart = 0.18 / inches * np.ptp(limits) * np.arange(len(ys))  # a line of text each
+    placed = np.maximum.accumulate(ys - apart) + apart  # each pushes those above it up
+    placed -= np.mean(placed - ys)
+    for name, y, color in zip(names, scale.inverted().transform(placed), colors, strict=True):
+        _beside(axes, name, (x, y), color)
+
+
+def _beside(axes, text, point, color, fontsize=9, above=0):
+    """Writes text at the right of a point, `above` points of a page higher."""
+    away = {"xytext": (6, above), "textcoords": "offset points", "annotation_clip": False}
+    axes.annotate(text, point, va="center", color=color, fontsize=fontsize, **away)
