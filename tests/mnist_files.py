@@ -1,4 +1,4 @@
-"""What the tests of `data` and `providers` share: digits that stand in for MNIST, and oracles."""
+"""What the tests of `data` and `sources` share: digits that stand in for MNIST, and oracles."""
 
 import functools
 import gzip
@@ -13,7 +13,8 @@ import pytest
 
 from vae_tf import data
 from vae_tf.data import Dataset, Split, binarize
-from vae_tf.sources import mnist, providers
+from vae_tf.sources import mnist as search
+from vae_tf.sources import providers
 
 MNIST_DIR = os.environ.get("VAE_TF_MNIST_DIR")
 needs_mnist = pytest.mark.skipif(
@@ -51,7 +52,7 @@ def mnist(monkeypatch):
     monkeypatch.setattr(providers, "FILES", sums)
     monkeypatch.setattr(data, "MNIST_CUTS", (300, 310))
     bits = np.packbits(binarize(np.concatenate([train[0], test[0]])))
-    monkeypatch.setattr(data, "CACHED", sha256(bits, train[1], test[1]))
+    monkeypatch.setattr(search, "CACHED", sha256(bits, train[1], test[1]))
     return parts
 
 
@@ -94,11 +95,11 @@ def expected_digits(parts, source, cut=10):
     (train, train_labels), (test, test_labels) = (in_content_order(*part) for part in parts)
     splits = [(train, train_labels), (test[:cut], test_labels[:cut])]
     splits += [(test[cut:], test_labels[cut:])]
-    return Dataset(*[Split(binarize(images), labels) for images, labels in splits], source)
+    return Dataset(*[Split(binarize(images), labels) for images, labels in splits], source, "MNIST")
 
 
 def assert_same(actual, expected):
-    assert actual.source == expected.source
+    assert (actual.source, actual.name) == (expected.source, expected.name)
     for name in ("train", "validation", "test"):
         ours, theirs = getattr(actual, name), getattr(expected, name)
         np.testing.assert_array_equal(ours.images, theirs.images)

@@ -1,4 +1,4 @@
-"""Where the digits come from does not matter: every source serves the same, or says why not.
+"""Splits of images; and MNIST, which every source serves alike, or says why not.
 
 Most tests replace MNIST by 400 random digits with their own digests. Those on the whole of MNIST
 want `VAE_TF_MNIST_DIR` to name a directory of its four files, and skip where it is not set.
@@ -22,12 +22,13 @@ import pytest
 from mnist_files import NAMES, assert_same, expected_digits, fail, fake_keras, fake_tfds
 
 from vae_tf import data
-from vae_tf.data import Dataset, Split, binarize, load_mnist
-from vae_tf.sources import mnist, providers
+from vae_tf.data import Dataset, Split, binarize, from_arrays, load_mnist
+from vae_tf.sources import mnist as search
+from vae_tf.sources import providers
 
 isolated, mnist, online = files.isolated, files.mnist, files.online  # fixtures
 
-# Dataset and splits.
+# Data sets and splits.
 
 
 def test_binarize_is_the_mean_of_each_block_above_128():
@@ -48,14 +49,14 @@ def split_of(labels):
 def test_split_has_a_length_a_short_repr_and_is_frozen():
     split = split_of(np.arange(2000) % 10)
     digits = Dataset(split, split, split, "keras")
-    sample = dataclasses.replace(digits, source="sample")
+    sample = dataclasses.replace(digits, source="sample", name="some digits")
     assert len(split) == 2000
-    assert repr(split) == "Split(2,000 digits)"
+    assert repr(split) == "Split(2,000 images)"
     assert len(repr(digits)) < 150
     with pytest.raises(dataclasses.FrozenInstanceError):
         split.labels = None
     assert (digits.is_sample, digits.name) == (False, "MNIST")
-    assert (sample.is_sample, sample.name) == (True, "5,000-digit sample of MNIST")
+    assert (sample.is_sample, sample.name) == (True, "some digits")
 
 
 @pytest.mark.parametrize("per_class", [1, np.int64(5), 1000])
@@ -73,24 +74,170 @@ def test_balanced_takes_the_first_of_each_class_in_order(per_class):
     np.testing.assert_array_equal(balanced.images, split.images[keep])
 
 
-def test_balanced_wants_all_ten_classes():
-    with pytest.raises(ValueError, match="all ten classes"):
-        split_of([0, 1, 2]).balanced(1)
+def test_balanced_takes_the_classes_that_there_are_be_they_three_or_thirteen():
+    for classes in (3, 13):
+        labels = np.random.default_rng(4).permutation(np.arange(10 * classes) % classes + 7)
+        split = Split(np.zeros((10 * classes, 2, 3), np.uint8), labels)
+        assert np.bincount(split.balanced(4).labels).tolist() == [0] * 7 + [4] * classes
+    assert split_of([0, 1, 1, 0, 1]).balanced(9).labels.tolist() == [0, 1, 1, 0]
+
+
+def test_balanced_needs_labels_and_images():
+    images = np.zeros((3, 2, 2), np.uint8)
+    with pytest.raises(ValueError, match=r"needs labels; Split\(3 images\) has none"):
+        Split(images).balanced(1)
+    with pytest.raises(ValueError, match=r"needs labels; Split\(0 images\)"):
+        Split(images[:0], np.zeros(0, int)).balanced(1)
+    with pytest.raises(ValueError, match="per_class"):
+        split_of([0, 1]).balanced(0)
+
+
+@pytest.mark.parametrize("shape", [(3, 28, 28), (5, 2, 9), (0, 14, 14)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_splits_are_of_any_size_bits_or_grey_labelled_or_not(shape, dtype):
+    images = np.ones(shape, dtype)
+    for labels in (None, np.arange(shape[0])):
+        split = Split(images, labels)
+        assert len(split) == shape[0]
+        assert split.images is images
+        assert split.labels is labels
+
+
+BITS = np.ones((3, 14, 14), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "error", "says"),
+    [
+        ([[[0]]], None, TypeError, "NumPy arrays; received list and NoneType"),
+        (BITS, [0, 1, 2], TypeError, "received ndarray and list"),
+        (BITS[0], None, ValueError, r"uint8 \[14, 14\]"),
+        (BITS.astype(float), None, ValueError, "float64"),
+        (255 * BITS, None, ValueError, "up to 255"),
+        (BITS, np.arange(4), ValueError, r"3 images needs .* int64 \[4\]"),
+        (BITS, np.zeros((3, 1), int), ValueError, r"\[3, 1\]"),
+        (BITS, np.array([0.0, 1.0, 2.0]), ValueError, "float64"),
+        (BITS, np.array([0, -1, 2]), ValueError, r"values \[-1, 0, 2\]"),
+    ],
+)
+def test_what_is_no_split_is_named(images, labels, error, says):
+    with pytest.raises(error, match=says):
+        Split(images, labels)
+
+
+# Images of one's own.
+
+
+def own_images(count=103, shape=(9, 5)):
+    """Binary images that all differ: the first pixels count in base two."""
+    images = (np.random.default_rng(6).random((count, *shape)) < 0.5).astype(np.uint8)
+    images[:, 0] = np.arange(count)[:, None] >> np.arange(shape[1]) & 1
+    images[:, 1] = np.arange(count)[:, None] >> np.arange(shape[1], 2 * shape[1]) & 1
+    return images
+
+
+def numbers_of(split):
+    """Which of `own_images` a split has: read off the first two rows of pixels."""
+    bits = split.images[:, :2].reshape(len(split), -1).astype(int)
+    return (bits << np.arange(bits.shape[1])).sum(axis=1)
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(10, [8, 1, 1]), (103, [83, 10, 10]), (200, [160, 20, 20])]
+)
+def test_own_images_are_split_eighty_ten_ten_and_none_is_lost_or_twice(count, sizes):
+    images, labels = own_images(count), np.arange(count) % 17
+    data = from_arrays(images, labels)
+    splits = [data.train, data.validation, data.test]
+    assert [len(split) for split in splits] == sizes
+    numbers = np.concatenate([numbers_of(split) for split in splits])
+    assert sorted(numbers) == list(range(count))
+    assert numbers.tolist() != list(range(count))  # in a random order
+    for split in splits:
+        np.testing.assert_array_equal(split.images, images[numbers_of(split)])
+        np.testing.assert_array_equal(split.labels, labels[numbers_of(split)])
+
+
+def test_the_seed_says_which_image_goes_where():
+    places = [numbers_of(from_arrays(own_images(), seed=seed).train) for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(places[0], places[1])
+    assert set(places[0]) != set(places[2])
+
+
+def test_own_images_know_their_name_and_have_labels_or_none():
+    data = from_arrays(own_images(), name="shirts")
+    assert (data.name, data.source, data.is_sample) == ("shirts", "arrays", False)
+    assert [s.labels for s in (data.train, data.validation, data.test)] == [None] * 3
+    assert from_arrays(own_images()).name == "own images"
+    assert "MNIST" not in repr(data)
+
+
+@pytest.mark.parametrize("form", [np.bool_, np.int64, np.float32, np.float64, list, "channel"])
+def test_zeros_and_ones_of_any_type_become_bits(form):
+    images, expected = own_images(), from_arrays(own_images())
+    images = images[..., None] if form == "channel" else images
+    given = images.tolist() if form is list else images
+    data = from_arrays(given if form in (list, "channel") else images.astype(form))
+    assert data.train.images.dtype == np.uint8
+    np.testing.assert_array_equal(data.train.images, expected.train.images)
+    np.testing.assert_array_equal(data.test.images, expected.test.images)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_grey_images_are_kept_as_float32(dtype):
+    images = np.random.default_rng(8).random((40, 6, 6)).astype(dtype)
+    data = from_arrays(images)
+    assert data.train.images.dtype == np.float32
+    found = np.concatenate([s.images for s in (data.train, data.validation, data.test)])
+    ordered = [np.sort(each.reshape(40, -1), axis=0) for each in (found, images)]
+    np.testing.assert_array_equal(ordered[0], ordered[1].astype(np.float32))
+
+
+GREY = np.full((20, 4, 4), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ((BITS[0],), ValueError, r"images must be \[N, height, width\].*\[14, 14\]"),
+        ((np.ones((20, 4, 4, 3)),), ValueError, r"\[20, 4, 4, 3\]"),
+        ((np.ones((20, 0, 4)),), ValueError, r"\[20, 0, 4\]"),
+        ((own_images(9),), ValueError, "10 or more.*received 9"),
+        ((np.where(np.eye(4), np.nan, GREY),), ValueError, "finite"),
+        ((np.where(np.eye(4), np.inf, GREY),), ValueError, "finite"),
+        ((np.full((20, 4, 4), 200, np.uint8),), ValueError, "only 0 and 1.*Binarize"),
+        ((own_images(20) * 255,), ValueError, r"\[0, 255\]"),
+        ((np.full((20, 4, 4), "a"),), TypeError, "images must be an array of numbers"),
+        ((own_images(20), np.arange(19)), ValueError, r"labels must be \[20\].*\[19\]"),
+        ((own_images(20), 3), ValueError, r"labels must be \[20\].*\[\]"),
+        ((own_images(20), np.zeros((20, 2), int)), ValueError, "labels"),
+        ((own_images(20), np.arange(20.0)), ValueError, "ints >= 0 for labels.*float64"),
+        ((own_images(20), np.arange(20) - 1), ValueError, "ints >= 0 for labels"),
+        ((own_images(20), ["a"] * 20), TypeError, "labels must be an array of numbers"),
+        ((own_images(20), None, ""), TypeError, "name must be a text"),
+        ((own_images(20), None, 7), TypeError, "name must be a text; received 7"),
+        ((own_images(20), None, "x", -1), ValueError, "seed"),
+        ((own_images(20), None, "x", 0.5), TypeError, "seed"),
+    ],
+)
+def test_what_is_no_data_set_is_named(arguments, error, says):
+    with pytest.raises(error, match=says):
+        from_arrays(*arguments)
 
 
 # The search.
 
 
-def test_import_costs_only_numpy():
+def test_the_sources_import_nothing_heavy():
     code = """import sys, types
 sys.modules["vae_tf"] = package = types.ModuleType("vae_tf")  # without what else it imports
 package.__path__ = [sys.argv[1]]
-import vae_tf.data
+import vae_tf.sources.mnist
 print(*sys.modules)"""
     command = [sys.executable, "-c", code, Path(data.__file__).parent]
     modules = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     heavy = {"tensorflow", "keras", "tensorflow_datasets", "mlxtend", "scipy", "urllib.request"}
-    assert {"numpy", "vae_tf.data", "vae_tf.providers"} <= set(modules)
+    assert {"numpy", "vae_tf.sources.mnist", "vae_tf.sources.providers"} <= set(modules)
     assert not heavy & set(modules)
 
 
@@ -101,9 +248,9 @@ def test_every_provider_in_turn_serves_the_same(mnist, monkeypatch, online, tmp_
     assert_same(load_mnist(), expected_digits(mnist, "directory"))
     monkeypatch.delenv("VAE_TF_MNIST_DIR")
     assert_same(load_mnist(), expected_digits(mnist, "cache"))
-    data._cache_file().unlink()
+    search._cache_file().unlink()
     assert_same(load_mnist(), expected_digits(mnist, "tfds"))
-    data._cache_file().unlink()
+    search._cache_file().unlink()
     fake_tfds(monkeypatch, None)
     assert_same(load_mnist(), expected_digits(mnist, "keras"))
     assert_same(load_mnist(), expected_digits(mnist, "cache"))
@@ -124,7 +271,7 @@ def test_auto_ends_at_the_sample_and_says_why(monkeypatch, online):
     assert len(str(warning.message)) < 700
     assert warning.filename == __file__
     assert online == ["asked"]  # once for both
-    assert not data._cache_file().exists()
+    assert not search._cache_file().exists()
 
 
 def test_nothing_serves(cached, monkeypatch):
@@ -164,7 +311,7 @@ def cached(mnist, tmp_path):
     load_mnist(files.write_files(tmp_path / "files"))
     expected = expected_digits(mnist, "cache")
     assert_same(load_mnist(), expected)
-    return data._cache_file(), expected
+    return search._cache_file(), expected
 
 
 def rewrite(file, change=lambda digits: digits, version=1):
@@ -217,7 +364,7 @@ def test_full_disk_leaves_nothing_behind(mnist, tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match=r"not cached: .*No space left"):
         digits = load_mnist(files.write_files(tmp_path / "files"))
     assert_same(digits, expected_digits(mnist, "directory"))
-    assert os.listdir(data._cache_file().parent) == []
+    assert os.listdir(search._cache_file().parent) == []
 
 
 def test_interruption_leaves_the_old_cache(cached, tmp_path, monkeypatch):
@@ -282,7 +429,7 @@ def test_processes_at_once_do_not_disturb_each_other(cached, tmp_path):
 def test_cache_folder(monkeypatch, ours, users, expected):
     for name, value in {"VAE_TF_CACHE": ours, "XDG_CACHE_HOME": users, "HOME": "/c"}.items():
         monkeypatch.setenv(name, value)
-    assert data._cache_file().parent == Path(expected)
+    assert search._cache_file().parent == Path(expected)
 
 
 # The whole of MNIST.

@@ -148,7 +148,7 @@ def from_arrays(images, labels=None, name="own images", seed=0):
         images = checks.binary_images("images", images)
     if labels is not None:
         labels = checks.array("labels", labels)
-        if len(labels) != len(images):
+        if labels.shape[:1] != images.shape[:1]:
             raise ValueError(f"labels must be [{len(images)}]; received {list(labels.shape)}.")
     if len(images) < 10:
         raise ValueError(f"images must be 10 or more, for three splits; received {len(images)}.")
