@@ -1,4 +1,4 @@
-"""Dataset that need no data: what the fixture `digits` gives."""
+"""A data set that needs no files: what the fixture `digits` gives."""
 
 import numpy as np
 
@@ -17,4 +17,4 @@ def patterns():
             labels.astype(np.uint8),
         )
 
-    return Dataset(split(640), split(100), split(60), "sample")
+    return Dataset(split(640), split(100), split(60), "sample", "5,000-digit sample of MNIST")

@@ -1,6 +1,9 @@
-"""The weights that come with the package: what they are, and the numbers that they give."""
+"""The weights that come with the package: what they are, what they give, and what makes them."""
 
+import functools
+import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +11,10 @@ import pytest
 
 import vae_tf
 from vae_tf import pretrained
-from vae_tf.analysis import results
+from vae_tf.analysis import classifier, results
 
-PUBLISHED = results.read(Path(__file__).parent.parent / "figures")
+ROOT = Path(__file__).parent.parent
+PUBLISHED = results.read(ROOT / "figures")
 
 
 @pytest.mark.parametrize("name", ["writeup", "full"])
@@ -18,7 +22,7 @@ def test_loads_offline_and_works(name, images):
     vae = vae_tf.load_pretrained(name)
     assert type(vae) is vae_tf.VAE
     assert vae.count_params() == 53_716
-    assert vae.seed == pretrained.SEED
+    assert vae.seed == pretrained.how_trained(name)["seed"]
     assert vae(images).shape == (64, 14, 14)
     before, made = vae.get_weights()[0], int(vae.optimizer.iterations)
     vae.train_step(images)  # it can be trained further
@@ -44,3 +48,61 @@ def test_published_bounds_are_those_of_these_weights(name):
     published = PUBLISHED[f"Recipe.{name}(), test"]
     assert found.kl.mean() == pytest.approx(published["kl"]["mean"], abs=0.001)
     assert found.elbo.mean() == pytest.approx(published["elbo"]["mean"], abs=0.02)
+
+
+# The script that trains and stores them, with a short recipe and in another folder.
+
+SHORT = vae_tf.Recipe(
+    updates=30, batch_size=32, learning_rate=5e-3, images_per_class=50, evaluate_every=10
+)
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    """`scripts/train_pretrained.py`, which stores into an empty folder, where the package reads."""
+    spec = importlib.util.spec_from_file_location("script", ROOT / "scripts/train_pretrained.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert set(script.RECIPES) == set(pretrained.NAMES)
+    monkeypatch.setattr(script, "RECIPES", {"writeup": SHORT})
+    quick = functools.partial(classifier.train_classifier, epochs=1)
+    monkeypatch.setattr(script, "train_classifier", quick)
+    for module in (script, pretrained, classifier):
+        monkeypatch.setattr(module, "FOLDER", tmp_path)
+    return script
+
+
+def test_the_script_stores_the_model_that_it_trained(script, digits, tmp_path):
+    script.train_vae(digits, "writeup")
+    assert sorted(os.listdir(tmp_path)) == ["writeup.json", "writeup.keras"]
+    stored = vae_tf.load_pretrained("writeup")
+    vae, _ = vae_tf.train(digits, SHORT, seed=script.SEED, verbose=0)
+    for found, expected in zip(stored.get_weights(), vae.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    facts = pretrained.how_trained("writeup")
+    assert facts.pop("seconds") > 0
+    assert facts == {"digits": 500, "updates": 30, "batch_size": 32, "seed": script.SEED}
+
+
+def test_the_script_stores_the_classifier_that_it_trained(script, digits, tmp_path):
+    script.train_and_store_classifier(digits)
+    stored, facts = classifier.load_classifier(), pretrained.how_trained("classifier")
+    assert stored.temperature == facts["temperature"]
+    assert facts["digits"] == 640
+    right = stored(digits.test.images).classes == digits.test.labels
+    assert facts["accuracy"]["test"] == pytest.approx(right.mean(), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("names", "is_sample", "says"),
+    [([], True, "need all of MNIST"), (["writup"], False, "names are writeup.*received writup")],
+)
+def test_the_script_refuses_the_sample_and_unknown_names(
+    script, digits, monkeypatch, names, is_sample, says
+):
+    data = vae_tf.data.Dataset(digits.train, digits.validation, digits.test, "x")
+    monkeypatch.setattr(script, "load_mnist", lambda: digits if is_sample else data)
+    monkeypatch.setattr(sys, "argv", ["train_pretrained.py", *names])
+    with pytest.raises(SystemExit, match=says):
+        script.main()
+    assert not os.listdir(script.FOLDER)

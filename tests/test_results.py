@@ -1,11 +1,13 @@
 """The one writer and reader of published numbers."""
 
+import dataclasses
 import json
 import multiprocessing
 
 import numpy as np
 import pytest
 
+from vae_tf import from_arrays
 from vae_tf.analysis import results
 
 
@@ -72,3 +74,40 @@ def test_the_sample_has_a_folder_of_its_own(tmp_path, digits, monkeypatch):
     (tmp_path / "notebooks").mkdir()
     monkeypatch.chdir(tmp_path / "notebooks")
     assert results.output_directory(digits) == tmp_path / "figures" / "sample"
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [("shirts", "shirts"), ("My shirts, 2/3", "my-shirts-2-3"), ("MNIST", "mnist")]
+    + [("..", "own-images"), ("../../x", "x")],
+)
+def test_own_images_have_a_folder_of_their_name_and_never_the_published_one(
+    tmp_path, monkeypatch, name, folder
+):
+    monkeypatch.setenv("VAE_TF_FIGURES", str(tmp_path))
+    data = from_arrays(np.ones((10, 2, 2)), name=name)
+    assert results.output_directory(data) == tmp_path / folder
+    assert [path.name for path in tmp_path.iterdir()] == [folder]
+
+
+def test_mnist_goes_to_the_published_folder(tmp_path, monkeypatch, digits):
+    monkeypatch.setenv("VAE_TF_FIGURES", str(tmp_path))
+    data = dataclasses.replace(digits, source="cache", name="MNIST")
+    assert results.output_directory(data) == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"name": ""}, TypeError, "name must be a text"),
+        ({"data": "MNIST"}, TypeError, "data must be .*received str"),
+        ({"values": [1.0]}, TypeError, "values must be a dict.*received list"),
+        ({"values": {"x": object()}}, TypeError, r"one\.x must be a number"),
+        ({"directory": "missing"}, FileNotFoundError, "not a folder"),
+    ],
+)
+def test_what_cannot_be_recorded_is_named(tmp_path, digits, change, error, says):
+    arguments = {"directory": tmp_path, "name": "one", "data": digits, "values": {}}
+    with pytest.raises(error, match=says):
+        results.record(**arguments | change)
+    assert not list(tmp_path.iterdir())

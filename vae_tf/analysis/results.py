@@ -27,8 +27,10 @@ def output_directory(data):
         here = Path.cwd()
         base = (here.parent if here.name == "notebooks" else here) / "figures"
     directory = Path(base)
-    if data.name != "MNIST":
-        directory /= "sample" if data.is_sample else "-".join(re.findall(r"\w+", data.name.lower()))
+    if data.is_sample:
+        directory /= "sample"
+    elif data.source == "arrays" or data.name != "MNIST":
+        directory /= "-".join(re.findall(r"\w+", data.name.lower())) or "own-images"
     directory.mkdir(parents=True, exist_ok=True)
     return directory
 
