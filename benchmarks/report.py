@@ -53,7 +53,7 @@ def _unsteady(speed):
 
 def _quality(runs, target):
     contenders = {}
-    for name, results in run_folder.items():
+    for name, results in runs.items():
         columns = {key: [run[key] for run in results] for key in results[0]}
         contenders[name] = {
             "label": CONTENDERS[name],
@@ -65,7 +65,7 @@ def _quality(runs, target):
         }
     return {
         "target_elbo": target,
-        "runs": len(next(iter(run_folder.values()))),
+        "runs": len(next(iter(runs.values()))),
         "contenders": contenders,
     }
 
