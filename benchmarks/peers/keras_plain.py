@@ -8,9 +8,10 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from vae_tf import VAE
-from vae_tf.model import ElboTerms
 
 from . import ours
+
+tfd = tfp.distributions
 
 
 class PlainVAE(VAE):
@@ -20,14 +21,15 @@ class PlainVAE(VAE):
         """Makes one weight update; returns the metrics' results."""
         images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
-            posterior = self.posterior(images)
-            log_likelihood = self.log_likelihood(images, posterior.sample())
-            kl = tfp.distributions.kl_divergence(posterior, self.prior())
+            own = self.posterior(images).distribution
+            posterior = tfd.Independent(tfd.Normal(own.loc, own.scale), 1)  # with TFP's own noise
+            log_likelihood = self.likelihood(posterior.sample()).log_prob(images)
+            kl = tfd.kl_divergence(posterior, self.prior())
             losses = kl - log_likelihood
             loss = tf.reduce_mean(losses)
         gradients = tape.gradient(loss, self.trainable_variables)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
-        return self._track(losses, ElboTerms(log_likelihood, kl), None)
+        return self.report(None, losses, log_likelihood, kl)
 
 
 class Peer(ours.Peer):
