@@ -17,11 +17,11 @@ import tensorflow as tf
 
 import vae_tf
 from vae_tf import VAE, DivergenceError, Recipe, train
-from vae_tf.analysis import sweeps
+from vae_tf.analysis import classifier, sweeps
 from vae_tf.engine.blocks import treats_images_apart
 
 SMALL = {"latent_dim": 3, "hidden_units": 6}
-RECIPE = Recipe(updates=8, batch_size=32, learning_rate=0.01, evaluate_every=4, **SMALL)
+RECIPE = Recipe(updates=8, batch_size=32, learning_rate=0.01, evaluate_every=4)
 
 
 def fitted(images, vae=None, optimizer=None, **fit):
@@ -62,7 +62,7 @@ CHANGES = {
         ),
     ),
     "method": lambda vae: setattr(
-        vae, "log_likelihood", lambda images, z: 2 * VAE.log_likelihood(vae, images, z)
+        vae, "likelihood", lambda latents: VAE.likelihood(vae, 2 * latents)
     ),
 }
 
@@ -184,11 +184,11 @@ def test_numbers_are_plain_from_the_moment_they_are_checked(images, digits, tmp_
     recipe = Recipe(**numbers)
     assert {type(value) for value in vars(recipe).values()} <= {int, float, type(None)}
     json.dumps(vars(recipe))
-    train(digits, Recipe(**numbers), np.int64(3), verbose=0, directory=tmp_path / "run")
+    train(digits, Recipe(**numbers), seed=np.int64(3), verbose=0, directory=tmp_path / "run")
     for change in ({"learning_rate": np.float32(0.3)}, {"beta": np.float32(0.5)}):
         with pytest.raises(ValueError, match="holds another run"):
-            train(digits, Recipe(**numbers | change), 3, verbose=0, directory=tmp_path / "run")
-    (run,) = sweeps.train_all(digits, [recipe], [np.int64(1)], num_samples=np.int32(3))[0]
+            train(digits, Recipe(**numbers | change), seed=3, verbose=0, directory=tmp_path / "run")
+    (run,) = sweeps.train_all(digits, [VAE], recipe, [np.int64(1)], num_samples=np.int32(3))[0]
     json.dumps(run.summary())
     json.dumps(vae_tf.evaluate(run.vae, images, np.int64(3), np.int16(2)).summary())
     vae = VAE(np.int64(3), np.int32(6), np.array([14, 14]), np.float32(0.5), np.int64(2))
@@ -283,12 +283,12 @@ def test_no_setting_of_keras_changes_a_result(images, tmp_path):
     (tmp_path / "keras.json").write_text(json.dumps({"backend": "tensorflow"} | settings))
     script = """
 import sys, keras, numpy as np, vae_tf
-from vae_tf.analysis import classifier, samples
+from vae_tf.analysis import classifier
 assert keras.config.image_data_format() == "channels_first" and keras.config.floatx() == "float64"
 images = np.load(sys.argv[1])
 found = vae_tf.evaluate(vae_tf.load_pretrained("full"), images, 5)
 np.savez(sys.argv[2], elbo=found.elbo, bound=found.marginal_log_likelihood,
-         classes=quality.load_classifier()(images).probabilities)
+         classes=classifier.load_classifier()(images).probabilities)
 """
     np.save(tmp_path / "images.npy", images)
     paths = tmp_path / "images.npy", tmp_path / "found.npz"
@@ -297,7 +297,7 @@ np.savez(sys.argv[2], elbo=found.elbo, bound=found.marginal_log_likelihood,
     found, expected = np.load(paths[1]), vae_tf.evaluate(vae_tf.load_pretrained("full"), images, 5)
     np.testing.assert_allclose(found["elbo"], expected.elbo, rtol=1e-5)
     np.testing.assert_allclose(found["bound"], expected.marginal_log_likelihood, rtol=1e-5)
-    classes = vae_tf.quality.load_classifier()(images).probabilities
+    classes = classifier.load_classifier()(images).probabilities
     np.testing.assert_allclose(found["classes"], classes, rtol=1e-3, atol=1e-5)
 
 

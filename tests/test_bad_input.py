@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 
 import vae_tf
-from vae_tf import VAE, Recipe, baselines, blocks, data, evaluation, figures, results
+from vae_tf import VAE, Recipe, figures
+from vae_tf.analysis import baselines, bounds, results
 from vae_tf.analysis.writeup import WriteupVAE, audit, train_writeup
 from vae_tf.data import Dataset, Split, binarize
+from vae_tf.engine import blocks
+from vae_tf.sources import mnist
 
 RECIPE = {"updates": 4, "batch_size": 8, "learning_rate": 1e-3, "images_per_class": 5}
 WEIGHTS, MEANS = [0.5, 0.5], np.full((2, 3, 3), 0.5)
@@ -37,7 +40,7 @@ def made(tmp_path_factory, images, digits):
     (folder / "empty.keras").touch()
     (folder / "half.keras").write_bytes((folder / "good.keras").read_bytes()[:5_000])
     for name, change in {
-        "newer": {"format": 2},
+        "newer": {"format": 3},
         "shapes": {"latent_dim": 3},
         "unknown": {"depth": 2},
         "huge": {"hidden_units": 2**40},
@@ -106,8 +109,8 @@ FUNCTIONS = {
         m.images if images is None else images, seed
     ),
     "Recipe": lambda m, **bad: Recipe(**RECIPE | bad),
-    "train": lambda m, digits=None, recipe=None, seed=0: vae_tf.train(
-        m.digits if digits is None else digits, recipe or Recipe(**RECIPE), seed, verbose=0
+    "train": lambda m, digits=None, recipe=None, vae=None, seed=0: vae_tf.train(
+        m.digits if digits is None else digits, recipe or Recipe(**RECIPE), vae, seed, verbose=0
     ),
     "train a big batch": lambda m, batch_size: vae_tf.train(
         m.digits, Recipe(**RECIPE | {"batch_size": batch_size}), verbose=0
@@ -126,6 +129,9 @@ FUNCTIONS = {
         vae or m.writeup, m.images if images is None else images, **bad
     ),
     "train_writeup": lambda m, **bad: train_writeup(**{"digits": m.digits} | bad),
+    "from_arrays": lambda m, images=None, **bad: vae_tf.from_arrays(
+        m.images if images is None else images, **bad
+    ),
     "load_pretrained": lambda m, name: vae_tf.load_pretrained(name),
     "load_model": lambda m, path: vae_tf.load_model(
         m.folder / path if isinstance(path, str) else path
@@ -158,7 +164,11 @@ WRONG_IMAGES = {  # functions of good images
     "nan": (lambda x: np.where(x, np.nan, 0.0), VALUE, r"only 0 and 1; received .*nan"),
     "infinite": (lambda x: np.where(x, np.inf, 0.0), VALUE, r"only 0 and 1; received .*inf\]"),
     "one image": (lambda x: x[0], VALUE, r"must be \[N, .*received \[14, 14\]"),
-    "channels": (lambda x: x[..., None], VALUE, r"must be \[N, .*received \[64, 14, 14, 1\]"),
+    "channels": (
+        lambda x: np.stack([x, x], axis=-1),
+        VALUE,
+        r"must be \[N, .*received \[64, 14, 14, 2\]",
+    ),
     "none": (lambda x: x[:0], VALUE, r"N >= 1; received \[0, 14, 14\]"),
     "texts": (lambda x: x.astype(str), TYPE, "array of numbers; received <U"),
     "objects": (lambda x: x.astype(object), TYPE, "array of numbers; received ndarray"),
@@ -185,20 +195,20 @@ BAD = {
         (dict(images=None), VALUE, "received object"),
     ],
     "Split": [
-        (dict(images=np.zeros([2, 28, 28], np.uint8)), VALUE, "Use binarize"),
+        (dict(images=np.zeros([2, 28], np.uint8)), VALUE, r"received uint8 \[2, 28\]"),
         (dict(images=np.zeros([2, 14, 14])), VALUE, "received float64"),
-        (dict(images=np.full([2, 14, 14], 7, np.uint8)), VALUE, "up to 7. Use binarize"),
+        (dict(images=np.full([2, 14, 14], 7, np.uint8)), VALUE, "up to 7. Binarize them, or"),
         (dict(images=[[0]]), TYPE, "NumPy arrays; received list"),
         (dict(labels=np.uint8([0, 1, 2])), VALUE, r"2 images .* received uint8 \[3\]"),
-        (dict(labels=np.uint8([0, 10])), VALUE, r"0 to 9 .* received .*\[0, 10\]"),
-        (dict(labels=np.array([0, -1])), VALUE, r"0 to 9 .* received .*\[-1, 0\]"),
+        (dict(labels=np.array([0, -1])), VALUE, r"ints >= 0 .* received .*\[-1, 0\]"),
         (dict(labels=np.array([0, 0.5])), VALUE, "received float64"),
         (dict(labels=np.array([0, np.nan])), VALUE, "received float64"),
         (dict(labels=np.array(["0", "1"])), VALUE, "received <U1"),
     ],
     "balanced": [
-        (dict(per_class=count), VALUE, f"whole number >= 1; received .*{count}")
-        for count in (0, -1, 2.0, True, np.True_, "3", None)
+        (dict(per_class=count), error, f"per_class must be .* received .*{count}")
+        for error, counts in ((VALUE, (0, -1)), (TYPE, (2.0, True, np.True_, "3", None)))
+        for count in counts
     ],
     "VAE": [
         (dict(latent_dim=0), VALUE, r"latent_dim must be in \[1, 65536\]; received 0"),
@@ -210,6 +220,10 @@ BAD = {
         (dict(latent_dim=None), TYPE, "latent_dim must be an int; received None"),
         (dict(hidden_units=0), VALUE, "hidden_units"),
         (dict(hidden_units=2**40), VALUE, "hidden_units"),
+        (dict(hidden_units=()), VALUE, r"hidden_units must be an int or several; received \(\)"),
+        (dict(hidden_units=(200, 0)), VALUE, "hidden_units .* received 0"),
+        (dict(hidden_units=(200, 2.5)), TYPE, "hidden_units must be an int; received 2.5"),
+        (dict(hidden_units="128"), TYPE, "hidden_units must be an int; received '128'"),
         (dict(image_shape=(14,)), VALUE, r"image_shape must be \(height, width\)"),
         (dict(image_shape=(14, 0)), VALUE, "image_shape .* received 0"),
         (dict(image_shape=14), VALUE, r"image_shape must be \(height, width\); received 14"),
@@ -298,7 +312,7 @@ BAD = {
     "posterior": [
         (dict(images=lambda m: {"image": m.images}), TYPE, "received a dict of image. Have the"),
         (dict(images=lambda m: m.images[0]), VALUE, r"\[B, 14, 14\]; received \(14, 14\)"),
-        (dict(images=lambda m: m.images[..., None]), VALUE, r"received \(64, 14, 14, 1\)"),
+        (dict(images=lambda m: m.images[..., None, None]), VALUE, r"\(64, 14, 14, 1, 1\)"),
         (dict(images=lambda m: m.images[:, :13]), VALUE, r"received \(64, 13, 14\)"),
     ],
     "elbo_terms": [
@@ -339,20 +353,22 @@ BAD = {
         (dict(evaluate_every=0), VALUE, "evaluate_every"),
         (dict(beta=-1.0), VALUE, "beta"),
         (dict(kl_warmup=1.0), VALUE, "kl_warmup"),
-        (dict(latent_dim=0), VALUE, "latent_dim"),
-        (dict(hidden_units=12.5), TYPE, "hidden_units"),
     ],
     "train": [
         (dict(recipe="writeup"), TYPE, "recipe must be a Recipe, .*received 'writeup'"),
         (dict(recipe={"updates": 3}), TYPE, "recipe must be a Recipe, .*received 'dict'"),
         (dict(recipe=Recipe), TYPE, "recipe must be a Recipe, .*received 'type'"),
-        (dict(digits=lambda m: m.images), TYPE, "load_mnist returns; received ndarray"),
-        (dict(digits=lambda m: m.digits.train), TYPE, "load_mnist returns; received Split"),
-        (dict(digits=lambda m: m.empty), VALUE, "all ten classes"),
+        (dict(digits=lambda m: m.images), TYPE, "from_arrays returns; received ndarray"),
+        (dict(digits=lambda m: m.digits.train), TYPE, "from_arrays returns; received Split"),
+        (dict(digits=lambda m: m.empty), VALUE, "balanced needs labels"),
         (dict(seed=-1), VALUE, "seed .* received -1"),
-        (dict(seed=None), TYPE, "seed must be an int; received None"),
+        (dict(seed=0.5), TYPE, "seed must be an int; received 0.5"),
+        (dict(vae="vae"), TYPE, r"vae must be a vae_tf\.VAE or None; received str"),
+        (dict(vae=VAE), TYPE, r"vae must be a vae_tf\.VAE or None; received type"),
+        (dict(vae=lambda m: m.broken), VALUE, "a finite loss before training; its loss is nan"),
+        (dict(vae=lambda m: VAE(image_shape=(7, 7))), VALUE, r"must be \[N, 7, 7\]"),
     ],
-    "train a big batch": [(dict(batch_size=64), VALUE, "64 digits; received 50 .*smaller")],
+    "train a big batch": [(dict(batch_size=64), VALUE, "64 images; received 50 .*smaller")],
     "evaluate": [
         (dict(vae=lambda m: m.vae.encoder), TYPE, r"must be a vae_tf\.VAE; received Sequential"),
         (dict(vae=lambda m: m.broken), VALUE, "weights within .*received one of size nan. Train"),
@@ -364,8 +380,12 @@ BAD = {
         (dict(seed=None), TYPE, "seed"),
         (dict(images_per_chunk=0), VALUE, "images_per_chunk"),
         (dict(samples_per_chunk=0), VALUE, "samples_per_chunk"),
-        (dict(posterior=3), VALUE, r"posterior must be .*\[64\]; received int"),
-        (dict(posterior=lambda m: m.vae.prior()), VALUE, r"batch shape \[64\]; received \(\)"),
+        (dict(posterior=3), TYPE, "posterior must be a function of images; received int"),
+        (
+            dict(posterior=lambda m: lambda images: m.vae.prior()),
+            VALUE,
+            r"batch shape \[64\]; received \(\)",
+        ),
     ],
     "bound_curve": [
         (dict(num_samples=[]), VALUE, "num_samples must rise"),
@@ -387,7 +407,21 @@ BAD = {
     "train_writeup": [
         (dict(epochs=0), VALUE, "epochs"),
         (dict(seed=-1), VALUE, "seed"),
-        (dict(digits=lambda m: m.empty), VALUE, "all ten classes"),
+        (dict(digits=lambda m: m.empty), VALUE, "balanced needs labels"),
+    ],
+    "from_arrays": [
+        (dict(images=lambda m: 255 * m.images), VALUE, r"only 0 and 1; received .*\[0, 255\]"),
+        (dict(images=lambda m: m.images[0]), VALUE, r"must be \[N, height, width\]"),
+        (dict(images=lambda m: m.images[:9]), VALUE, "10 or more, for three splits; received 9"),
+        (dict(images=np.full([20, 3, 3], np.nan)), VALUE, "images must be finite"),
+        (dict(images="images"), TYPE, "array of numbers"),
+        (dict(labels=np.zeros(63, int)), VALUE, r"labels must be \[64\]; received \[63\]"),
+        (dict(labels=np.full(64, -1)), VALUE, "ints >= 0"),
+        (dict(labels=np.full(64, 0.5)), VALUE, "received float64"),
+        (dict(labels=["a"] * 64), TYPE, "labels must be an array of numbers"),
+        (dict(name=3), TYPE, "name must be a text; received 3"),
+        (dict(name=""), TYPE, "name must be a text; received ''"),
+        (dict(seed=-1), VALUE, "seed"),
     ],
     "load_pretrained": [
         (dict(name=name), VALUE, "one of writeup, full; received")
@@ -398,7 +432,7 @@ BAD = {
         (dict(path="empty.keras"), VALUE, r"empty\.keras cannot be loaded; .*not a zip"),
         (dict(path="half.keras"), VALUE, r"half\.keras cannot be loaded; .*not a zip"),
         (dict(path="decoder.keras"), VALUE, "must be of class vae_tf>VAE .*not None"),
-        (dict(path="newer.keras"), VALUE, "format 1; received format 2.*update vae_tf"),
+        (dict(path="newer.keras"), VALUE, "format 2 or older; received format 3.*update vae_tf"),
         (dict(path="shapes.keras"), VALUE, r"shapes\.keras cannot be loaded; .*not be loaded"),
         (dict(path="unknown.keras"), VALUE, "depth"),
         (dict(path="huge.keras"), VALUE, "hidden_units .* received 1099511627776"),
@@ -453,7 +487,7 @@ BAD = {
         (dict(values={"value": 1j}), TYPE, r"bad\.value must be a number; received 1j"),
         (dict(values=[1.0]), TYPE, "values must be a dict of numbers; received list"),
         (dict(name=3), TYPE, "name must be a text; received 3"),
-        (dict(digits="MNIST"), TYPE, "load_mnist returns; received str"),
+        (dict(digits="MNIST"), TYPE, "from_arrays returns; received str"),
         (dict(directory="no"), FileNotFoundError, "no is not a folder"),
     ],
     "figures.digits": [
@@ -500,7 +534,7 @@ def test_bad_input_is_refused_by_name_before_any_work(
     keras_own = [(keras.Model, f"make_{kind}_function") for kind in ("train", "test")]
     for place, work in ((blocks.BlockRunner, "__init__"), *keras_own):
         monkeypatch.setattr(place, work, lambda *_, **__: pytest.fail("work began"))
-    monkeypatch.setattr(data, "_serve", lambda *_: pytest.fail("loading began"))
+    monkeypatch.setattr(mnist, "_serve", lambda *_: pytest.fail("loading began"))
     bad = {key: value(made) if type(value) is type(split) else value for key, value in bad.items()}
     with pytest.raises(error, match=says) as caught:
         FUNCTIONS[name](made, **bad)

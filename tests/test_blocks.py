@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from vae_tf import VAE, DivergenceError
-from vae_tf.engine import batches, blocks
+from vae_tf.engine import batches
 
 
 def weights(vae):
@@ -45,7 +45,7 @@ def test_blocks_agree_with_single_uncompiled_updates(images, count, sample_weigh
 
 @pytest.mark.parametrize("length", [1, 3, 7, 250])
 def test_block_length_changes_nothing(images, length, monkeypatch):
-    monkeypatch.setattr(blocks, "ROWS_PER_BLOCK", 16 * 40)  # 130 updates need four windows
+    monkeypatch.setattr(batches, "ROWS_PER_BLOCK", 16 * 40)  # 130 updates need four windows
     expected, history = fitted(images[:60], steps_per_epoch=130)
     vae, other = fitted(images[:60], steps_per_epoch=130, compiled={"steps_per_execution": length})
     assert_same(vae, expected)
@@ -82,21 +82,21 @@ def test_fitting_on_is_fitting_once_in_epochs(images):
 
 
 @pytest.fixture
-def batches(monkeypatch):
+def taken(monkeypatch):
     """The positions of the digits of every update that blocks make: a list that grows."""
     rows, take = [], batches.Batches.take
 
     def recording(self, count):
-        rows.extend((taken := take(self, count)).reshape(-1, self.batch_size))
-        return taken
+        rows.extend((found := take(self, count)).reshape(-1, self.batch_size))
+        return found
 
     monkeypatch.setattr(batches.Batches, "take", recording)
     return rows
 
 
-def test_every_digit_is_seen_once_a_pass_and_in_a_new_order(images, batches):
+def test_every_digit_is_seen_once_a_pass_and_in_a_new_order(images, taken):
     fitted(images, epochs=3)
-    passes = np.concatenate(batches).reshape(3, 64)
+    passes = np.concatenate(taken).reshape(3, 64)
     for order in passes:
         np.testing.assert_array_equal(np.sort(order), np.arange(64))
     assert (passes[0] != passes[1]).any()
@@ -118,10 +118,10 @@ def test_epochs_of_any_number_of_updates(images):
     assert len(history.updates["loss"]) == 22
 
 
-def test_updates_depend_on_their_number_alone_not_on_epochs_or_calls_of_fit(images, batches):
+def test_updates_depend_on_their_number_alone_not_on_epochs_or_calls_of_fit(images, taken):
     once, _ = fitted(images, epochs=1, steps_per_epoch=33)
     np.testing.assert_array_equal(  # 8 passes of 4 updates, each of them over every digit
-        np.sort(np.reshape(batches[:32], [8, 64])), np.tile(np.arange(64), [8, 1])
+        np.sort(np.reshape(taken[:32], [8, 64])), np.tile(np.arange(64), [8, 1])
     )
     in_epochs, _ = fitted(images, epochs=3, steps_per_epoch=11)
     in_calls, _ = fitted(images, epochs=1, steps_per_epoch=6)
@@ -131,11 +131,11 @@ def test_updates_depend_on_their_number_alone_not_on_epochs_or_calls_of_fit(imag
     assert_same(in_calls, once)
 
 
-def test_passes_in_sequence_go_on_from_fit_to_fit(images, batches):
+def test_passes_in_sequence_go_on_from_fit_to_fit(images, taken):
     vae, _ = fitted(images[:60], steps_per_epoch=3, epochs=1, shuffle=False)
     vae.fit(images[:60], batch_size=16, steps_per_epoch=3, epochs=2, shuffle=False, verbose=0)
-    taken = np.concatenate(batches).reshape(-1, 16)[:, 0]
-    np.testing.assert_array_equal(taken, np.arange(9) % 4 * 16)
+    first = np.concatenate(taken).reshape(-1, 16)[:, 0]
+    np.testing.assert_array_equal(first, np.arange(9) % 4 * 16)
 
 
 def test_models_of_one_shape_share_a_program(images, compilations):
@@ -171,7 +171,7 @@ def test_tests_in_blocks_agree_with_single_uncompiled_ones(images, monkeypatch):
     )
     assert vae.evaluate(images, callbacks=[listener], **whole) == found
     assert len(heard) == 4  # who listens to batches hears every one
-    monkeypatch.setattr(blocks, "ROWS_PER_BLOCK", 16 * 3)
+    monkeypatch.setattr(batches, "ROWS_PER_BLOCK", 16 * 3)
     assert vae.evaluate(images, **whole) == pytest.approx(found, rel=1e-6)
     first = vae.evaluate(images, batch_size=16, steps=2, verbose=0, return_dict=True)
     again = vae.evaluate(images[:32], batch_size=16, verbose=0, return_dict=True)

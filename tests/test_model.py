@@ -49,12 +49,13 @@ def test_batch_and_event_shapes(vae, images):
 
 def test_log_likelihood_is_scipys_and_the_distributions(vae, images):
     latents = np.random.default_rng(0).normal(size=(3, 64, 8)).astype(np.float32)
-    found = vae.log_likelihood(images, latents)
+    found = vae.likelihood(latents).log_prob(images)
     logits = vae.decoder.predict(latents.reshape(-1, 8), verbose=0).reshape(3, 64, 14, 14)
     probabilities = 1 / (1 + np.exp(-logits.astype(np.float64)))
     expected = scipy.stats.bernoulli(probabilities).logpmf(images).sum(axis=(-2, -1))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    np.testing.assert_allclose(found, vae.likelihood(latents).log_prob(images), rtol=1e-5)
+    tfps = tfd.Independent(tfd.Bernoulli(logits=logits), 2)
+    np.testing.assert_allclose(found, tfps.log_prob(images), rtol=1e-5)
 
 
 @pytest.mark.parametrize("logits", [[-30, -17, -1, -1e-3, 1e-3, 1, 17, 30], [-1e30, -88, 88, 1e30]])
@@ -66,7 +67,7 @@ def test_log_likelihood_and_its_gradient_at_any_logit(logits):
     for pixel in (0, 1):
         images = np.full([3, 1, len(logits)], pixel, np.uint8)
         with tf.GradientTape() as tape:
-            found = vae.log_likelihood(images, np.zeros([2, 3, 1], np.float32))
+            found = vae.likelihood(np.zeros([2, 3, 1], np.float32)).log_prob(images)
         gradient = tape.gradient(found, vae.decoder.trainable_variables[-1])
         expected = scipy.special.log_expit((2 * pixel - 1) * logits).sum()
         np.testing.assert_allclose(found, np.full([2, 3], expected), rtol=1e-6)
@@ -95,7 +96,7 @@ def test_terms_of_several_draws_are_means_of_their_log_likelihoods(images):
     vae = VAE(seed=3)
     vae.decoder.set_weights([5 * weights for weights in vae.decoder.get_weights()])
     found = vae.elbo_terms(images, seed=[5, 6], num_samples=50).log_likelihood
-    latents = vae._draw(vae.posterior(images), [5, 6], 50)
+    latents = vae.posterior(images).sample(50, seed=[5, 6])
     each = np.stack([vae.likelihood(z).log_prob(images) for z in latents])
     np.testing.assert_allclose(found, each.mean(axis=0), rtol=1e-4)
     at_the_mean_code = vae.likelihood(tf.reduce_mean(latents, axis=0)).log_prob(images)

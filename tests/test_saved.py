@@ -18,7 +18,7 @@ from vae_tf import VAE
 from vae_tf.engine import loading
 
 ROOT = Path(__file__).parent.parent
-PACKAGE = {path.name: path.read_text() for path in (ROOT / "vae_tf").glob("*.py")}
+PACKAGE = {path.name: path.read_text() for path in (ROOT / "vae_tf").rglob("*.py")}
 
 
 @pytest.fixture(scope="module")
@@ -59,17 +59,17 @@ def test_loads_what_was_saved(file, images):
 
 def test_files_carry_a_format_and_those_of_before_still_load(file, tmp_path):
     with zipfile.ZipFile(file) as archive:
-        assert json.loads(archive.read("config.json"))["config"]["format"] == 1
+        assert json.loads(archive.read("config.json"))["config"]["format"] == 2
     old = rewritten(file, tmp_path / "old.keras", lambda config: config["config"].pop("format"))
     for a, b in zip(
         vae_tf.load_model(old).get_weights(), vae_tf.load_model(file).get_weights(), strict=True
     ):
         np.testing.assert_array_equal(a, b)
     newer = rewritten(
-        file, tmp_path / "newer.keras", lambda config: config["config"].update(format=2)
+        file, tmp_path / "newer.keras", lambda config: config["config"].update(format=3)
     )
     for load in (vae_tf.load_model, keras.saving.load_model):
-        with pytest.raises(ValueError, match=r"received format 2\. .*update vae_tf"):
+        with pytest.raises(ValueError, match=r"received format 3\. .*update vae_tf"):
             load(newer)
 
 
@@ -168,7 +168,7 @@ def test_members_beside_the_three_are_refused_and_never_written(file, tmp_path, 
 
 def test_a_huge_configuration_is_not_read(file, tmp_path):
     path = rewritten(
-        file, tmp_path / "huge.keras", **{"config.json": b" " * (saved.MAX_CONFIG + 1)}
+        file, tmp_path / "huge.keras", **{"config.json": b" " * (loading.MAX_CONFIG + 1)}
     )
     with pytest.raises(ValueError, match=r"config\.json must have 1048576 bytes at most"):
         vae_tf.load_model(path)
@@ -268,5 +268,5 @@ def test_notebooks_fetch_nothing(path):
 
 
 def test_the_page_names_no_address_but_a_name_space():
-    page = (ROOT / "vae_tf" / "explorer.html").read_text()
+    page = (ROOT / "vae_tf" / "explorer" / "page.html").read_text()
     assert set(ADDRESS.findall(page)) <= {"http://www.w3.org/2000/svg"}

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from vae_tf import Recipe, train
+from vae_tf import VAE, Recipe, train
 
 SHORT = Recipe(
     updates=45,
@@ -16,15 +16,17 @@ SHORT = Recipe(
     images_per_class=50,
     beta=0.5,
     kl_warmup=0.2,
-    latent_dim=3,
-    hidden_units=29,
     evaluate_every=20,
 )
 
 
+def train_small(digits, recipe, seed):
+    return train(digits, recipe, VAE(latent_dim=3, hidden_units=29, seed=seed), verbose=0)
+
+
 @pytest.fixture(scope="module")
 def trained(digits):
-    return train(digits, SHORT, seed=4, verbose=0)
+    return train_small(digits, SHORT, 4)
 
 
 def test_history_has_a_row_per_update_and_evaluations_between(trained):
@@ -75,21 +77,21 @@ def test_csv_holds_the_history(trained, tmp_path):
 
 def test_same_seed_same_bits_and_other_seed_other(trained, digits):
     vae, history = trained
-    again, same = train(digits, SHORT, seed=4, verbose=0)
+    again, same = train_small(digits, SHORT, 4)
     for a, b in zip(vae.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(history.kl, same.kl)
-    often, _ = train(digits, dataclasses.replace(SHORT, evaluate_every=7), seed=4, verbose=0)
+    often, _ = train_small(digits, dataclasses.replace(SHORT, evaluate_every=7), 4)
     for a, b in zip(vae.get_weights(), often.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)  # looking does not disturb
-    other, _ = train(digits, SHORT, seed=5, verbose=0)
+    other, _ = train_small(digits, SHORT, 5)
     assert (other.get_weights()[0] != vae.get_weights()[0]).any()
 
 
 def test_validation_digits_do_not_influence_training(trained, digits):
     vae, _ = trained
     swapped = dataclasses.replace(digits, validation=digits.test)
-    again, _ = train(swapped, SHORT, seed=4, verbose=0)
+    again, _ = train_small(swapped, SHORT, 4)
     for a, b in zip(vae.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -97,7 +99,7 @@ def test_validation_digits_do_not_influence_training(trained, digits):
 def test_the_writeups_recipe():
     recipe = Recipe.writeup()
     assert (recipe.updates, recipe.batch_size, recipe.images_per_class) == (5_947, 32, 1_000)
-    assert recipe.num_samples == 1
+    assert (recipe.beta, recipe.kl_warmup, recipe.num_samples) == (None, None, None)
     assert recipe.updates == -(-10_000 // 32) * 19  # 19 passes
 
 
@@ -115,3 +117,23 @@ def test_averaging_is_the_optimizers(trained):
     assert type(averaging) is keras.optimizers.Adam
     assert (averaging.use_ema, averaging.ema_momentum) == (True, 0.9)
     assert not trained[0].optimizer.use_ema
+
+
+def test_a_recipe_leaves_alone_what_it_does_not_say(digits):
+    recipe = Recipe(updates=3, batch_size=32, learning_rate=1e-3)
+    vae = VAE(2, 5, beta=2.5, kl_warmup=7, num_samples=3, seed=9)
+    trained, _ = train(digits, recipe, vae, verbose=0)
+    assert trained is vae
+    assert (vae.beta, vae.kl_warmup, vae.num_samples, vae.seed) == (2.5, 7, 3, 9)
+    recipe = dataclasses.replace(recipe, beta=0.5, kl_warmup=1 / 3, num_samples=2)
+    train(digits, recipe, vae, seed=4, verbose=0)
+    assert (vae.beta, vae.kl_warmup, vae.num_samples, vae.seed) == (0.5, 1, 2, 4)
+
+
+def test_without_a_model_the_writeups_is_trained(digits):
+    recipe = Recipe(updates=2, batch_size=32, learning_rate=1e-3)
+    vae, _ = train(digits, recipe, seed=6, verbose=0)
+    same, _ = train(digits, recipe, VAE(seed=6), verbose=0)
+    assert vae.count_params() == 53_716
+    for a, b in zip(vae.get_weights(), same.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)

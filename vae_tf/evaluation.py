@@ -152,10 +152,16 @@ def evaluate_with(posterior, vae, arrays, num_samples, seed, verbose, *chunks):
     """
     num_samples = checks.integer("num_samples", num_samples, 1)
     seed = checks.integer("seed", seed, 0)
+    found = posterior(*arrays)
+    if not isinstance(found, tfd.Distribution) or found.batch_shape != [len(arrays[0])]:
+        raise ValueError(
+            f"posterior must give a distribution of batch shape [{len(arrays[0])}]; received "
+            f"{getattr(found, 'batch_shape', type(found).__name__)}."
+        )
+    exact, per_dimension = _exact_kl(found, vae.prior())
     log_likelihood, log_ratio, (bound,) = importance_sample(
         posterior, vae, arrays, [num_samples], seed, verbose, *chunks
     )
-    exact, per_dimension = _exact_kl(posterior(*arrays), vae.prior())
     kl = log_ratio if exact is None else exact
     return Evaluation(
         elbo=log_likelihood - kl,

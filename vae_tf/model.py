@@ -163,6 +163,7 @@ class VAE(Trainer):
             TypeError, ValueError: if an argument is of the wrong kind, shape or range.
         """
         num_samples, seed = checks.integer("num_samples", num_samples, 1), checks.seed_pair(seed)
+        images = checks.batch_of_images(images, self.image_shape)
         posterior = self.posterior(images)
         latents = posterior.sample(num_samples, seed=seed)  # [num_samples, B, L]
         log_likelihood = self.likelihood(latents).log_prob(images)  # [num_samples, B]
@@ -185,7 +186,7 @@ class VAE(Trainer):
 
     def train_step(self, data):
         """Makes one weight update with images, or `(images, targets, weights)`, as Keras has it."""
-        images, _, weights = keras.utils.unpack_x_y_sample_weight(data)
+        images, weights = self.unpack(data)
         batch = self.batches_trained()
         with tf.GradientTape() as tape:
             losses, terms = self.loss_per_image(
@@ -198,7 +199,7 @@ class VAE(Trainer):
 
     def test_step(self, data):
         """Adds one batch to the metrics, with noise of its own; arguments as `train_step`."""
-        images, _, weights = keras.utils.unpack_x_y_sample_weight(data)
+        images, weights = self.unpack(data)
         losses, terms = self.loss_per_image(images, self.test_seed(images), self.setting("beta"))
         return self.report(weights, self.with_layer_losses(losses), *terms)
 

@@ -177,9 +177,9 @@ def train(data, recipe=None, vae=None, seed=None, verbose="auto", directory=None
             model, or if the directory holds another run (model, recipe, seed or images), or is
             damaged; nothing is changed then.
         OSError: if the directory cannot be written to, or another process is training in it.
-        DivergenceError: if a loss is not finite, or more than ten times as high as before training,
-            as too high a learning rate makes it. The error names the update; its `vae` holds the
-            last good weights, and so does the directory's `last_good.keras`.
+        DivergenceError: if a loss is not finite, or by ten times as much as it was, or as a coin
+            toss for every pixel costs, above that before training. The error names the update; its
+            `vae` holds the last good weights, and so does the directory's `last_good.keras`.
     """
     recipe = Recipe.writeup() if recipe is None else recipe
     _check_arguments(data, recipe, vae)

@@ -119,10 +119,10 @@ def saved_format(found, newest):
 
 
 def batch_of_images(images, shape):
-    """Returns images as a tensor; they may be tensors that are being traced.
+    """Returns images as a tensor [B, *shape]; they may be a tensor that is being traced.
 
     Raises:
-        TypeError, ValueError: if they are not [B, *shape], or a dict.
+        TypeError, ValueError: if they are neither [B, *shape] nor [B, *shape, 1].
     """
     wanted = f"images must be [B, {', '.join(map(str, shape))}]"
     if isinstance(images, dict):
@@ -131,6 +131,8 @@ def batch_of_images(images, shape):
             "yield images alone, by dataset.map(lambda each: ...)."
         )
     images = tf.convert_to_tensor(images)
+    if images.shape[1:] == [*shape, 1]:
+        return images[..., 0]
     if not images.shape[1:].is_compatible_with(shape):
         raise ValueError(f"{wanted}; received {images.shape}.")
     return images

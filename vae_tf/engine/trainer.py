@@ -91,6 +91,11 @@ class Trainer(keras.Model):
         """Returns the value, as a tensor, of a number that can be set."""
         return tf.identity(getattr(self._settings, name)[1].value)
 
+    def unpack(self, data):
+        """Returns images [B, height, width] and weights, [B] or None, of what Keras gives a step."""
+        images, _, weights = keras.utils.unpack_x_y_sample_weight(data)
+        return checks.batch_of_images(images, self.image_shape), weights
+
     def batches_trained(self):
         """Returns how many batches the optimizer was given so far, an int64 tensor."""
         return tf.identity(private.batches_taken(self.optimizer).value)
