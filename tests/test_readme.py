@@ -8,6 +8,7 @@ import re
 import tokenize
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import scipy.special
@@ -137,6 +138,24 @@ def test_another_objective(made, digits):
     assert (kl == 3.0).any()
     np.testing.assert_allclose(losses, 0.5 * kl - np.array(terms.log_likelihood), rtol=1e-6)
     follows(vae, digits, made["recipe"])
+
+
+def test_a_changed_model_can_be_loaded_once_its_class_is_registered(made, tmp_path):
+    vae = made["FreeBits"](seed=3)
+    vae.save(tmp_path / "vae.keras")
+    with pytest.raises(ValueError, match="registered"):
+        vae_tf.load_model(tmp_path / "vae.keras")
+    decorate = keras.saving.register_keras_serializable()
+    try:
+        registered = decorate(type("FreeBits", (made["FreeBits"],), {}))
+        vae = registered(seed=3)
+        vae.save(tmp_path / "vae.keras")
+        loaded = vae_tf.load_model(tmp_path / "vae.keras")
+    finally:
+        keras.saving.get_custom_objects().pop("Custom>FreeBits", None)
+    assert type(loaded) is registered
+    for saved, kept in zip(loaded.get_weights(), vae.get_weights(), strict=True):
+        np.testing.assert_array_equal(saved, kept)
 
 
 def test_another_likelihood(made):
