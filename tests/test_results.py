@@ -76,11 +76,11 @@ def test_the_sample_has_a_folder_of_its_own(tmp_path, digits, monkeypatch):
     assert results.output_directory(digits) == tmp_path / "figures" / "sample"
 
 
-@pytest.mark.parametrize(
-    ("name", "folder"),
-    [("shirts", "shirts"), ("My shirts, 2/3", "my-shirts-2-3"), ("MNIST", "mnist")]
-    + [("..", "own-images"), ("../../x", "x")],
-)
+FOLDERS = {"shirts": "shirts", "My shirts, 2/3": "my-shirts-2-3", "MNIST": "mnist"}
+FOLDERS |= {"..": "own-images", "../../x": "x"}
+
+
+@pytest.mark.parametrize(("name", "folder"), FOLDERS.items())
 def test_own_images_have_a_folder_of_their_name_and_never_the_published_one(
     tmp_path, monkeypatch, name, folder
 ):

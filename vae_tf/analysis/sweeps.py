@@ -67,13 +67,13 @@ def train_all(data, models, recipe=None, seeds=(0,), num_samples=500, workers=2)
     workers = checks.integer("workers", workers, 1)
     groups = {}
     for place, model in enumerate(models):
-        groups.setdefault(_shape(model, seeds[0]), []).append(place)
+        groups.setdefault(_shape(_new(model, seeds[0])), []).append(place)
 
     def follow(places):
         return {place: [trained(models[place], seed) for seed in seeds] for place in places}
 
     def trained(model, seed):
-        vae, history = train(data, recipe, model(seed=seed), verbose=0)
+        vae, history = train(data, recipe, _new(model, seed), verbose=0)
         images = data.validation.images
         evaluation, active = evaluate(vae, images, num_samples), active_units(vae, images)
         return TrainedModel(seed, vae, history, evaluation, int(active.sum()))
@@ -101,14 +101,22 @@ def by_image(trained, name):
     )
 
 
-def _shape(model, seed):
-    """Returns what models that may share a compiled program have in common, as a text."""
-    vae = model(seed=seed) if callable(model) else model
-    if not isinstance(vae, VAE) or vae is model:
+def _new(model, seed):
+    """Returns a new model with this seed."""
+    is_function = callable(model) and not isinstance(model, VAE)  # a VAE is called with images
+    vae = model(seed=seed) if is_function else model
+    if not is_function or not isinstance(vae, VAE):
         raise TypeError(
             "models must be functions of a seed that return a new vae_tf.VAE, such as "
             f"functools.partial(VAE, latent_dim=2); received {model!r}."
         )
+    if vae.seed != seed:
+        raise ValueError(f"models must take their seed, {seed}; {model!r} has {vae.seed}.")
+    return vae
+
+
+def _shape(vae):
+    """Returns what models that may share a compiled program have in common, as a text."""
     numbers = ("name", "beta", "kl_warmup", "seed")
     config = {name: value for name, value in vae.get_config().items() if name not in numbers}
     return f"{type(vae).__qualname__} {config}"
