@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
+import tensorflow as tf
+import tensorflow_probability as tfp
 
 from vae_tf.analysis import baselines
 from vae_tf.analysis.baselines import BernoulliMixture, fit_mixture, independent_pixels, uniform
+
+tfd = tfp.distributions
 
 EVERY = np.array(list(itertools.product([0, 1], repeat=9)), np.uint8).reshape(-1, 3, 3)
 
@@ -30,6 +34,13 @@ def test_log_likelihood_against_scipy():
     joint = scipy.stats.bernoulli(mixture.means).logpmf(EVERY[:, None]).sum(axis=(2, 3))
     expected = scipy.special.logsumexp(joint, b=mixture.weights, axis=1)
     np.testing.assert_allclose(mixture.log_likelihood(EVERY), expected, rtol=1e-10)
+
+
+def test_log_likelihood_is_that_of_tfp_s_mixture(planted, images):
+    weights, means = tf.constant(planted.weights), tf.constant(planted.means)
+    pixels = tfd.Independent(tfd.Bernoulli(probs=means, dtype=tf.float64), 2)
+    expected = tfd.MixtureSameFamily(tfd.Categorical(probs=weights), pixels).log_prob(images[:200])
+    np.testing.assert_allclose(planted.log_likelihood(images[:200]), expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("fitted", [1, 3, 8])
@@ -130,7 +141,7 @@ def test_samples_follow_the_model(planted):
 
 
 def test_means_are_of_the_components_that_samples_come_from():
-    mixture = baselines.BernoulliMixture([0.3, 0.7], [[[1e-9, 0.25]], [[1 - 1e-9, 0.75]]])
+    mixture = BernoulliMixture([0.3, 0.7], [[[1e-9, 0.25]], [[1 - 1e-9, 0.75]]])
     draws, means = (mixture.sample(2_000, seed=5, mean=mean) for mean in (False, True))
     assert means.dtype == np.float32
     np.testing.assert_array_equal(means[:, 0, 1], 0.25 + 0.5 * draws[:, 0, 0])

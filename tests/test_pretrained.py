@@ -65,7 +65,7 @@ def script(tmp_path, monkeypatch):
     spec.loader.exec_module(script)
     assert set(script.RECIPES) == set(pretrained.NAMES)
     monkeypatch.setattr(script, "RECIPES", {"writeup": SHORT})
-    quick = functools.partial(classifier.train_classifier, epochs=1)
+    quick = functools.partial(script.train_classifier, epochs=1)
     monkeypatch.setattr(script, "train_classifier", quick)
     for module in (script, pretrained, classifier):
         monkeypatch.setattr(module, "FOLDER", tmp_path)

@@ -4,7 +4,7 @@ symbol   meaning                              code                 shape
 K        components                           mixture.weights      [K]
 π_k      weight of component k                mixture.weights      [K]
 p_kd     P(pixel d = 1) in component k        mixture.means        [K, height, width]
-r_nk     responsibility P(k | x_n)            _expectation         [N, K]
+r_nk     responsibility P(k | x_n)            responsibilities     [N, K]
 α        pseudo-counts of each pixel value    smoothing
 
 log p(x) = log Σ_k π_k Π_d p_kd^x_d (1 − p_kd)^(1 − x_d), in nats per image.
@@ -16,6 +16,7 @@ decoder is such a mixture too, over infinitely many codes z; a large finite one 
 import dataclasses
 
 import numpy as np
+import tensorflow as tf
 
 from ..engine import checks
 
@@ -28,6 +29,10 @@ IMAGES_PER_CHUNK = 10_000  # bounds the responsibilities held at once: 40 MB for
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class BernoulliMixture:
     """A mixture of products of independent Bernoulli pixels.
+
+    `tfd.MixtureSameFamily` is the same distribution, and slower: it compares every image with every
+    component pixel by pixel, where one matrix product does (3.6 s for the log-likelihood of 9,000
+    images, K = 500, on two cores; here 0.4 s), and draws from all components to keep one.
 
     Args:
         weights: [K], positive, summing to 1.
@@ -70,10 +75,12 @@ class BernoulliMixture:
             ValueError: if they are not.
         """
         pixels = _checked_pixels(images, self.means.shape[1:])
-        parameters = self.weights, self.means.reshape(len(self.means), -1)
-        return np.concatenate(
-            [_expectation(chunk.astype(float), *parameters)[0] for chunk in _chunks(pixels)]
-        )
+        means = self.means.reshape(len(self.means), -1)  # [K, D]
+        found = [
+            tf.reduce_logsumexp(_log_joint(chunk.astype(float), self.weights, means), axis=1)
+            for chunk in _chunks(pixels)
+        ]
+        return np.concatenate(found)
 
     def sample(self, num_images, seed=0, mean=False):
         """Returns images drawn from the model: a component, then its pixels.
@@ -164,25 +171,21 @@ def _statistics(pixels, weights, means):
     for chunk in _chunks(pixels):
         # float32 halves the time of an iteration; sums over chunks are kept in float64.
         chunk = chunk.astype(np.float32)
-        log_likelihood, responsibilities = _expectation(chunk, weights, means)
-        total += log_likelihood.sum(dtype=float)
+        log_joint = _log_joint(chunk, weights, means)
+        responsibilities = tf.nn.softmax(log_joint).numpy()  # over components: [N, K]
+        total += tf.reduce_logsumexp(log_joint, axis=1).numpy().sum(dtype=float)
         members += responsibilities.sum(axis=0, dtype=float)  # over images
         sums += responsibilities.T @ chunk
     return total, members, sums
 
 
-def _expectation(pixels, weights, means):
-    """Returns log p(x), [N], and responsibilities, [N, K], in the floating type of the pixels."""
+def _log_joint(pixels, weights, means):
+    """Returns log π_k p_k(x_n), [N, K], in the floating type of the pixels, [N, D]."""
     # log p_kd^x (1 − p_kd)^(1 − x) = x · logit p_kd + log (1 − p_kd): one matrix product for all.
     log_on, log_off = np.log(means), np.log1p(-means)  # [K, D]
     constants = np.log(weights) + log_off.sum(axis=1)  # over pixels: [K]
-    log_joint = pixels @ (log_on - log_off).T.astype(pixels.dtype)  # [N, K]
-    log_joint += constants.astype(pixels.dtype)
-    highest = log_joint.max(axis=1, keepdims=True)  # over components
-    joint = np.exp(log_joint - highest, out=log_joint)
-    total = joint.sum(axis=1, keepdims=True)
-    joint /= total
-    return (np.log(total) + highest)[:, 0], joint
+    products = tf.linalg.matmul(pixels, tf.cast(log_on - log_off, pixels.dtype), transpose_b=True)
+    return products + constants.astype(pixels.dtype)
 
 
 def _chunks(pixels):

@@ -6,8 +6,8 @@ T        temperature, which makes the classifier's odds honest    Classifier.tem
 P(c|x)   softmax(logits / T): ten digits, and none of them        Reading.probabilities  [N, 11]
 
 It comes with the package (`load_classifier`), a fixed yardstick: numbers measured with another one
-cannot be compared. It was trained on MNIST's training digits by `train_classifier`. The 5,000-digit
-sample is part of those: what it says of that sample's digits, it says of digits it saw.
+cannot be compared. `scripts/train_pretrained.py` trained it on MNIST's training digits. The
+5,000-digit sample is part of those: what it says of that sample's digits, it says of digits it saw.
 """
 
 import dataclasses
@@ -17,16 +17,14 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
+import scipy.special
 
 from ..engine import checks
 from ..evaluation import Estimate
 from ..pretrained import FOLDER
 
 CLASSES = 10
-NOISE = 1 / 6  # images of noise in training, for each digit
 CONFIDENT = 0.9  # a calibrated probability: nine in ten such answers are right, or more
-BINS = 15  # Guo et al. (2017), section 4
 
 
 class Reading(NamedTuple):
@@ -75,49 +73,44 @@ def load_classifier():
     How it was made, and its accuracy, are in `vae_tf.pretrained.how_trained("classifier")`.
     """
     facts = json.loads((FOLDER / "classifier.json").read_text())
-    network, _ = _networks(itertools.repeat(0))
+    network = make_network(itertools.repeat(0))
     # Its weights alone: layers stored by Keras 3.15 cannot be made by 3.13.
     network.load_weights(FOLDER / "classifier.keras")
     return Classifier(network, facts["temperature"])
 
 
-def train_classifier(digits, epochs=16, batch_size=128, learning_rate=2e-3, seed=0, verbose=0):
-    """Trains a classifier on the training digits, every batch shifted by up to a pixel.
-
-    Noise is among the images, each of its pixels from a digit of its own, as an eleventh class: a
-    network that has only seen digits is sure that noise is an 8. Adam's rate falls to 0 along a
-    cosine. The temperature is then fitted on the validation digits.
+def make_network(seeds):
+    """Returns an untrained network from images [B, 14, 14] to features [B, F] and logits [B, 11].
 
     Args:
-        digits: what `load_mnist` returns.
-        epochs, batch_size: ints >= 1.
-        learning_rate: at the start, a number > 0.
-        seed: of the weights, the noise, the order, the shifts and dropout; an int in [0, 2³¹).
-        verbose: as in Keras.
-
-    Returns:
-        A `Classifier`.
-
-    Raises:
-        TypeError, ValueError: if an argument is of the wrong kind or range.
+        seeds: an iterator of ints; each layer with weights takes one.
     """
-    epochs = checks.integer("epochs", epochs, 1)
-    batch_size = checks.integer("batch_size", batch_size, 1)
-    learning_rate = checks.positive("learning_rate", learning_rate)
-    words = np.random.SeedSequence(checks.integer("seed", seed, 0)).generate_state(16) >> 1
-    network, training = _networks(map(int, words))
-    images, labels = digits.train.images, digits.train.labels
-    noise = np.random.default_rng(seed).permuted(images, axis=0)[: round(NOISE * len(images))]
-    images = np.concatenate([images, noise])
-    labels = np.concatenate([labels, np.full(len(noise), CLASSES, labels.dtype)])
-    train = tf.data.Dataset.from_tensor_slices((images, labels))
-    train = train.cache().shuffle(len(images), seed=int(words[-1])).batch(batch_size)
-    rate = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * len(train))
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    training.compile(keras.optimizers.Adam(rate), loss)
-    training.fit(train, epochs=epochs, shuffle=False, verbose=verbose)
-    logits = Classifier(network)(digits.validation.images).logits
-    return Classifier(network, fit_temperature(logits, digits.validation.labels))
+    layers, channels_last = keras.layers, {"data_format": "channels_last"}  # whatever Keras's is
+    shape = {"padding": "same", "activation": "relu", **channels_last}
+
+    def kernel():
+        return keras.initializers.HeNormal(seed=next(seeds))
+
+    def convolution(filters):
+        return layers.Conv2D(filters, 3, kernel_initializer=kernel(), **shape)
+
+    body = keras.Sequential(
+        [
+            layers.Reshape((14, 14, 1)),
+            convolution(32),
+            convolution(32),
+            layers.MaxPooling2D(**channels_last),  # [B, 7, 7, 32]
+            convolution(48),
+            convolution(24),
+            layers.MaxPooling2D(**channels_last),  # [B, 3, 3, 24]
+            layers.Flatten(**channels_last),
+        ],
+        name="features",
+    )
+    last = layers.Dense(CLASSES + 1, kernel_initializer=kernel(), name="logits")
+    inputs = keras.Input((14, 14))
+    features = body(inputs)
+    return keras.Model(inputs, [features, last(features)], name="classifier")
 
 
 def softmax(logits, temperature=1.0):
@@ -127,30 +120,8 @@ def softmax(logits, temperature=1.0):
         logits: [N, C].
         temperature: T, a number > 0.
     """
-    scaled = checks.table("logits", logits) / checks.positive("temperature", temperature)
-    odds = np.exp(scaled - scaled.max(axis=1, keepdims=True))  # over classes
-    return odds / odds.sum(axis=1, keepdims=True)
-
-
-def fit_temperature(logits, labels):
-    """Returns the temperature T under which the labels are most probable, a float.
-
-    Args:
-        logits: [N, C], of digits that the network was not trained on.
-        labels: [N], 0 to C − 1.
-
-    Source: Guo et al. (2017), On Calibration of Modern Neural Networks, section 4.2.
-    """
-    from scipy.optimize import minimize_scalar
-
-    logits = checks.table("logits", logits)
-    labels = _checked_labels(labels, logits)
-
-    def loss(log_temperature):
-        probabilities = softmax(logits, np.exp(log_temperature))[np.arange(len(labels)), labels]
-        return -np.log(np.maximum(probabilities, 1e-300)).mean()  # over digits
-
-    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+    temperature = checks.positive("temperature", temperature)
+    return scipy.special.softmax(checks.table("logits", logits) / temperature, axis=1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -171,7 +142,7 @@ class Reliability:
     expected_calibration_error: Estimate
 
 
-def reliability(probabilities, labels, bins=BINS, resamples=200, seed=0):
+def reliability(probabilities, labels, bins=15, resamples=200, seed=0):
     """Holds the classifier's confidence against how often it is right.
 
     Args:
@@ -186,30 +157,32 @@ def reliability(probabilities, labels, bins=BINS, resamples=200, seed=0):
 
     Source: Guo et al. (2017), equations 2 and 3.
     """
+    from sklearn.calibration import calibration_curve
+
     probabilities = _checked_probabilities(probabilities)
     labels = _checked_labels(labels, probabilities)
     bins = checks.integer("bins", bins, 1)
-    confidence = probabilities.max(axis=1)
+    resamples = checks.integer("resamples", resamples, 2)
+    rng = np.random.default_rng(checks.integer("seed", seed, 0))
+    confidence = probabilities.max(axis=1).clip(max=1)  # rounding may take it above
     right = probabilities.argmax(axis=1) == labels
-    places = np.ceil(confidence * bins).astype(int).clip(1, bins) - 1  # (i / bins, (i + 1) / bins]
+    # scikit-learn does not tell how many digits a bin holds. These are its bins, (low, high].
+    places = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence)
 
-    def sums(rows):
-        weights = None, confidence[rows], right[rows]
-        return [np.bincount(places[rows], weight, bins) for weight in weights]
+    def curve(rows):
+        accuracy, mean_confidence = calibration_curve(right[rows], confidence[rows], n_bins=bins)
+        counts = np.bincount(places[rows], minlength=bins)
+        return mean_confidence, accuracy, counts[counts > 0]
 
     def error(rows):
-        _, confident, correct = sums(rows)
-        return np.abs(correct - confident).sum() / len(rows)
+        mean_confidence, accuracy, counts = curve(rows)
+        return counts @ np.abs(accuracy - mean_confidence) / len(rows)
 
-    rng = np.random.default_rng(checks.integer("seed", seed, 0))
-    count, everything = len(labels), np.arange(len(labels))
-    resampled = [
-        error(rng.integers(count, size=count))
-        for _ in range(checks.integer("resamples", resamples, 2))
-    ]
-    counts, confident, correct = (values[sums(everything)[0] > 0] for values in sums(everything))
+    count = len(labels)
+    resampled = [error(rng.integers(count, size=count)) for _ in range(resamples)]
+    everything = np.arange(count)
     estimate = Estimate(float(error(everything)), float(np.std(resampled, ddof=1)))
-    return Reliability(confident / counts, correct / counts, counts.astype(int), estimate)
+    return Reliability(*curve(everything), estimate)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -248,43 +221,10 @@ def recognition(probabilities, threshold=CONFIDENT):
     named = np.eye(CLASSES)[probabilities[:, :CLASSES].argmax(axis=1)]  # [N, 10]
     shares = named.mean(axis=0)  # over images
     errors = named.std(axis=0, ddof=1) / np.sqrt(len(named))
-    # Delta method: the entropy's error is that of the mean of −log share[class of the image].
-    surprise = -np.log(shares, where=shares > 0, out=np.zeros_like(shares))
-    entropy = Estimate.of(named @ surprise)
+    # The entropy is the mean of −log share[class of the image], and so is its error (delta method).
+    entropy = Estimate.of(-np.log(named @ shares))
     none = Estimate.of(probabilities[:, CLASSES] > digit)
     return Recognition(Estimate.of(confident), none, shares, errors, entropy)
-
-
-def _networks(seeds):
-    """Returns the network, and the one that trains it: it shifts digits and drops features."""
-    layers, order = keras.layers, {"data_format": "channels_last"}  # whatever Keras is set to
-
-    def seeded(layer, *args, **kwargs):
-        kernel = keras.initializers.HeNormal(seed=next(seeds))
-        return layer(*args, kernel_initializer=kernel, **kwargs)
-
-    convolutions = [
-        seeded(layers.Conv2D, units, 3, padding="same", activation="relu", **order)
-        for units in (32, 32, 48, 24)
-    ]
-    last = seeded(layers.Dense, CLASSES + 1, name="logits")
-    body = keras.Sequential(
-        [
-            layers.Reshape((14, 14, 1)),
-            *(*convolutions[:2], layers.MaxPooling2D(**order)),
-            *(*convolutions[2:], layers.MaxPooling2D(**order)),
-            layers.Flatten(**order),
-        ],
-        name="features",
-    )
-    inputs = keras.Input((14, 14))
-    features = body(inputs)
-    network = keras.Model(inputs, [features, last(features)], name="classifier")
-    shifted = layers.RandomCrop(14, 14, seed=next(seeds), **order)(
-        layers.ZeroPadding2D(1, **order)(layers.Reshape((14, 14, 1))(inputs))
-    )
-    dropped = layers.Dropout(0.3, seed=next(seeds))(body(layers.Reshape((14, 14))(shifted)))
-    return network, keras.Model(inputs, last(dropped))
 
 
 def _checked_probabilities(probabilities):
