@@ -36,9 +36,9 @@ notebooks: $(VENV)/ready  ## run the notebooks and store what they print and dra
 results-page: $(VENV)/ready  ## write the stored numbers into docs/results.md and the READMEs
 	$(BIN)/python scripts/make_results_page.py
 
-benchmark: $(VENV)/ready  ## measure speed beside PyTorch, JAX and plain Keras (a quarter of an hour)
+benchmark: $(VENV)/ready  ## measure speed beside PyTorch, JAX and plain Keras (a quarter of an hour; BEFORE=commit adds older code)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-benchmark.txt
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/run.py $(if $(BEFORE),--before $(BEFORE))
 
 pretrained: $(VENV)/ready  ## train the weights that come with the package (needs all of MNIST)
 	$(BIN)/python scripts/train_pretrained.py

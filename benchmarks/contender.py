@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from peers import BEFORE
 from worker import THREADS
 
 # Every library finds two processors and no GPU, and keeps its start-up messages to itself.
@@ -24,14 +25,20 @@ class ContenderError(RuntimeError):
 
 
 class Contender:
-    """A process of its own for one contender; use it in a `with` statement."""
+    """A process of its own for one contender; use it in a `with` statement.
 
-    def __init__(self, name):
+    Args:
+        name: of the contender.
+        before: the folder that has the code before; only contenders of that code look there.
+    """
+
+    def __init__(self, name, before=None):
+        own = {"PYTHONPATH": str(before)} if name in BEFORE else {}
         self.name, self.started = name, time.perf_counter()
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("worker.py"))],
-            env=os.environ | ENVIRONMENT,
+            env=os.environ | ENVIRONMENT | own,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log,

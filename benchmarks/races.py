@@ -11,7 +11,7 @@ from peers import CONTENDERS, LIMIT
 PAUSE = 0.3  # seconds between turns: threads of the last contender spin on for up to 0.2 s
 
 
-def speed(names, images, batch_size, rounds, epochs, say):
+def speed(names, images, batch_size, rounds, epochs, say, before=None):
     """Returns seconds per update in each round, peak memory, and why others were skipped.
 
     All processes live through all rounds; one works while the others wait. The order turns around
@@ -22,7 +22,7 @@ def speed(names, images, batch_size, rounds, epochs, say):
     with ExitStack() as stack:
         processes = {}
         for name in names:
-            process = stack.enter_context(Contender(name))
+            process = stack.enter_context(Contender(name, before))
             if reason := process.tell("start", name, images, batch_size, 0):
                 if name == "ours":
                     raise ContenderError(f"vae_tf itself cannot run: {reason}.")
@@ -43,7 +43,7 @@ def speed(names, images, batch_size, rounds, epochs, say):
     return seconds, memory, skipped
 
 
-def quality(names, images, validation, batch_size, target, max_epochs, seeds, say):
+def quality(names, images, validation, batch_size, target, max_epochs, seeds, say, before=None):
     """Returns how each contender came to the target ELBO, from the start of its process.
 
     Every run is a process of its own, one after the other; the time includes imports,
@@ -53,7 +53,7 @@ def quality(names, images, validation, batch_size, target, max_epochs, seeds, sa
     for seed in seeds:
         for name in list(runs)[:: (-1) ** seed]:
             time.sleep(PAUSE)
-            with Contender(name) as process:
+            with Contender(name, before) as process:
                 process.tell("start", name, images, batch_size, seed)
                 ready = process.age()
                 run = process.tell("reach", target, validation, max_epochs)

@@ -6,9 +6,13 @@ compared and how. Takes about a quarter of an hour; leave the machine alone mean
 
 import argparse
 import datetime
+import io
 import json
 import os
+import subprocess
 import sys
+import tarfile
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,7 +20,7 @@ import costs
 import machine
 import races
 from contender import ENVIRONMENT, Contender, ContenderError
-from peers import CONTENDERS
+from peers import BEFORE, CONTENDERS
 from report import summarize
 from worker import THREADS
 
@@ -35,7 +39,9 @@ def main():
         say(f"Warning: other work is running (load {load:g}). PyTorch suffers from that most:")
         say("its threads wait for each other. Publish no numbers of this run.\n")
     try:
-        results = measure(options) | {"load_before": load, "quick": options.quick}
+        with tempfile.TemporaryDirectory() as folder:
+            before = options.before and code_before(options.before, folder)
+            results = measure(options, before) | {"load_before": load, "quick": options.quick}
     except ContenderError as error:
         sys.exit(f"{error}\nNothing was written.")
     results["minutes"] = round((time.perf_counter() - began) / 60, 1)
@@ -59,15 +65,40 @@ def parse():
     parser.add_argument(
         "--only", nargs="+", metavar="NAME", choices=CONTENDERS, help="these contenders and ours"
     )
+    parser.add_argument(
+        "--before", metavar="CODE", help="measure this too: a commit, or the folder of a checkout"
+    )
     options = parser.parse_args()
     if options.output is None:
         options.output = HERE.parent / "build" / "benchmarks" if options.quick else HERE
     return options
 
 
-def measure(options):
-    """Returns everything measured, as it stands in results.json."""
+def code_before(code, folder):
+    """Returns the folder of a checkout: the one named, or `folder`, with the commit's package."""
+    if Path(code, "vae_tf").is_dir():
+        return Path(code).resolve()
+    command = ["git", "-C", str(HERE.parent), "archive", code, "vae_tf"]
+    archive = subprocess.run(command, capture_output=True)
+    if archive.returncode:
+        sys.exit(
+            f"--before must be a commit, or a folder with vae_tf in it; received {code}. "
+            f"{archive.stderr.decode().strip()}"
+        )
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+        files.extractall(folder, filter="data")
+    return Path(folder).resolve()
+
+
+def measure(options, before=None):
+    """Returns everything measured, as it stands in results.json.
+
+    Args:
+        options: those of the command line.
+        before: the folder of the code before, or None.
+    """
     names = [name for name in CONTENDERS if not options.only or name in ("ours", *options.only)]
+    names = [name for name in names if before or name not in BEFORE]
     rounds, seeds, starts = (2, 1, 2) if options.quick else (9, 5, 7)
     say("digits")
     with Contender("digits") as process:  # so that TensorFlow's memory is not this process's
@@ -80,7 +111,9 @@ def measure(options):
         images = few if size == 10_000 else full
         epochs = 3 if options.quick or size > 10_000 else 5
         tiled = races.tile(images, size)
-        seconds, memory, missing = races.speed(names, tiled, batch_size, rounds, epochs, say)
+        seconds, memory, missing = races.speed(
+            names, tiled, batch_size, rounds, epochs, say, before
+        )
         speeds.append(
             {
                 "batch_size": batch_size,
@@ -99,7 +132,7 @@ def measure(options):
     say(f"\ntime to {target:g} nats on validation digits, from process start")
     images = races.tile(few, 10_000)
     runs = races.quality(
-        names, images, validation, QUALITY_BATCH, target, QUALITY_EPOCHS, range(seeds), say
+        names, images, validation, QUALITY_BATCH, target, QUALITY_EPOCHS, range(seeds), say, before
     )
     say("\nwhat vae_tf costs besides: imports, compilation, samples, memory")
     imports = costs.imports(starts, os.environ | ENVIRONMENT)
