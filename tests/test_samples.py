@@ -134,7 +134,7 @@ def test_repeats_share_nothing_within_one_set_and_grow_with_the_count():
 
 def test_nearest_by_scipy(images):
     references = images[:40][:, ::-1]
-    distances, positions = samples.nearest(images, references, images_per_chunk=7)
+    distances, positions = samples.nearest(images, references)
     every = scipy.spatial.distance.cdist(
         images.reshape(64, -1), references.reshape(40, -1), "hamming"
     )
@@ -147,6 +147,8 @@ def test_nearest_finds_copies_the_first_of_equals(images):
     distances, positions = samples.nearest(images, references)
     assert not distances.any()
     np.testing.assert_array_equal(positions[:10], [5, 6, 7, 8, 9, 0, 1, 2, 3, 4])
+    many = np.tile(images, (200, 1, 1))  # more than are compared at once, by several threads
+    np.testing.assert_array_equal(samples.nearest(images, many)[1], range(64))
     one_off = images.copy()
     one_off[:, 3, 4] ^= 1
     assert (samples.nearest(one_off, images)[0] == 1).all()

@@ -143,34 +143,25 @@ def extrapolate(counts, values):
     return values @ np.linalg.pinv(design)[0]
 
 
-def nearest(images, references, images_per_chunk=500):
+def nearest(images, references):
     """Finds each image's nearest reference in Hamming distance, the number of pixels that differ.
 
     Args:
         images: [N, height, width], values 0 or 1.
         references: [M, height, width], values 0 or 1.
-        images_per_chunk: how much is computed at once, an int >= 1. Results do not depend on it.
 
     Returns:
         Distances in pixels and positions among the references, the first of equals: ints, [N] each.
     """
+    from sklearn.metrics import pairwise_distances_argmin_min
+
     references = checks.binary_images("references", references)
     images = checks.binary_images("images", images, references.shape[1:])
-    size = checks.integer("images_per_chunk", images_per_chunk, 1)
-    rows = references.reshape(len(references), -1).astype(np.float32).T  # [D, M]
-    distances, positions = (np.empty(len(images), int) for _ in range(2))
-    # scikit-learn's pairwise_distances_argmin_min finds the same, in three times as long: 3.3 s
-    # for 9,000 among 60,000 on two cores, where this takes 1.1 s.
-    for start in range(0, len(images), size):
-        chunk = images[start : start + size].reshape(-1, len(rows)).astype(np.float32)
-        # |x − y|² = |x|² + |y|² − 2 x·y, whole numbers: exact in float32.
-        apart = chunk @ rows  # [size, M]
-        apart *= -2
-        apart += rows.sum(axis=0)
-        best = apart.argmin(axis=1)
-        positions[start : start + size] = best
-        distances[start : start + size] = apart[np.arange(len(best)), best] + chunk.sum(axis=1)
-    return distances, positions
+    # Of zeros and ones the squared Euclidean distance is the Hamming distance, and is found by
+    # matrix products: 3 s for 9,000 images among 60,000, on two cores.
+    rows = [each.reshape(len(each), -1).astype(np.float32) for each in (images, references)]
+    positions, distances = pairwise_distances_argmin_min(*rows, metric="sqeuclidean")
+    return np.rint(distances).astype(int), positions
 
 
 def _checked_features(real, generated):

@@ -8,8 +8,7 @@ import scipy.stats
 import tensorflow as tf
 
 import vae_tf
-from vae_tf.analysis import writeup as audit
-from vae_tf.analysis.writeup import WriteupVAE, kl_difference, train_writeup
+from vae_tf.analysis.writeup import WriteupVAE, audit, kl_difference, train_writeup
 from vae_tf.data import Dataset, Split
 from vae_tf.model import SMALLEST_SCALE, VAE
 
@@ -32,7 +31,7 @@ def writeup():
 
 @pytest.fixture(scope="module")
 def audited(writeup, images):
-    return audit.audit(writeup, np.repeat(images, 20, axis=0), num_samples=50)
+    return audit(writeup, np.repeat(images, 20, axis=0), num_samples=50)
 
 
 def encode(model, images):
@@ -68,7 +67,7 @@ def test_the_fixture_has_scales_of_both_signs(writeup, images):
 def test_printed_number_against_numpy_with_the_same_draws(writeup, images):
     terms = writeup.elbo_terms(images, seed=[3, 0])
     loc, sigma = encode(writeup, images)
-    draws = writeup._draw(writeup.posterior(images), [3, 0], 2).numpy()
+    draws = writeup.posterior(images).sample(2, seed=[3, 0]).numpy()
     averaged = (draws[0] + draws[1]) / 2  # before decoding, as the writeup did
     np.testing.assert_allclose(
         terms.log_likelihood, log_likelihood(writeup, images, averaged), rtol=1e-4, atol=1e-5
