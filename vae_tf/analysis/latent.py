@@ -13,17 +13,18 @@ log N(m, C) − log p(z) is quadratic in z, so its mean under q(z) is known from
 Therefore KL[q(z) || p(z)] = KL[N(m, C) || p(z)] + KL[q(z) || N(m, C)], and the first part, which
 needs the moments alone, is a lower bound. All in nats.
 
-scikit-learn, imported where it is needed, does the classifying.
+scikit-learn, imported where it is needed, does the classifying. It has one thread: two wait for
+each other where other programs use the cores as well, which takes ten times as long, and sums that
+two threads share differ from run to run.
 """
 
-import contextlib
 import dataclasses
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
-import threadpoolctl
+from threadpoolctl import threadpool_limits
 
 from ..engine import checks
 from ..evaluation import Estimate
@@ -141,7 +142,7 @@ class AggregatePosterior:
             latents: [S, L].
         """
         latents = tf.constant(checks.table("latents", latents))
-        # XLA holds no table of latents, posteriors and dimensions: a tenth of the time without it.
+        # With XLA, because the table [latents, N, L] is then never written out: ten times as fast.
         log_prob = tf.function(self.distribution.log_prob, jit_compile=True)
         starts = range(0, len(latents), LATENTS_PER_CALL)
         return np.concatenate([log_prob(latents[i : i + LATENTS_PER_CALL]) for i in starts])
@@ -194,8 +195,8 @@ def linear_probe(features, labels, strengths=(0.01, 0.1, 1.0, 10.0)):
 
     strengths = [checks.positive("strengths", value) for value in strengths]
 
-    # A loose tolerance: on MNIST a tighter one changes the class of no digit in a thousand.
     def classifier(strength):
+        # A loose tolerance: on MNIST a tighter one changes the class of no digit in a thousand.
         return LogisticRegression(C=strength, tol=1e-3, max_iter=1_000)
 
     return _classify(classifier, strengths, features, labels)
@@ -234,7 +235,7 @@ def principal_components(features, count):
 
     features = [checks.table("features", values) for values in features]
     count = checks.integer("count", count, 1, min(features[0].shape))
-    with _one_thread():
+    with threadpool_limits(1):
         analysis = PCA(count, svd_solver="covariance_eigh").fit(features[0])
         projected = [analysis.transform(values) for values in features]
     return projected, analysis.explained_variance_ratio_
@@ -259,7 +260,7 @@ def tsne(codes, perplexity=30.0, seed=0):
     seed = checks.integer("seed", seed, 0)
     if checks.positive("perplexity", perplexity) >= len(codes):
         raise ValueError(f"perplexity must be < {len(codes)}, the codes; received {perplexity}.")
-    with _one_thread():
+    with threadpool_limits(1):
         return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(codes)
 
 
@@ -272,7 +273,7 @@ def _classify(make, choices, features, labels):
         raise ValueError(f"features and labels must be of three sets; received {shapes}.")
     if not choices:
         raise ValueError("there must be something to choose from; received no values.")
-    with _one_thread():
+    with threadpool_limits(1):
         fitted = {choice: make(choice).fit(features[0], labels[0]) for choice in choices}
         validation = {
             choice: float(np.mean(model.predict(features[1]) == labels[1]))
@@ -281,14 +282,3 @@ def _classify(make, choices, features, labels):
         choice = max(validation, key=validation.get)
         right = fitted[choice].predict(features[2]) == labels[2]  # [N]
     return Classification(Estimate.of(right), choice, validation)
-
-
-@contextlib.contextmanager
-def _one_thread():
-    """Keeps NumPy and scikit-learn to one thread.
-
-    With two on two cores that others use as well, each waits for the other: fits take ten times
-    as long. Sums of two threads also differ from run to run.
-    """
-    with threadpoolctl.threadpool_limits(1):
-        yield

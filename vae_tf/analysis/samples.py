@@ -46,7 +46,8 @@ def frechet_distance(real, generated):
         with the features of another network: numbers are not comparable with theirs.
     """
     real, generated = _checked_features(real, generated)
-    # On small matrices LAPACK's threads wait for one another: ten times as long if others work.
+    # LAPACK's threads wait for one another on small matrices. Where other programs keep the cores
+    # busy, two threads take ten times as long as one.
     with threadpoolctl.threadpool_limits(1):
         first, second = (
             np.atleast_2d(np.cov(features, rowvar=False)) for features in (real, generated)
@@ -60,7 +61,8 @@ def frechet_distance(real, generated):
 def precision_recall(real, generated, neighbours=NEIGHBOURS):
     """Improved precision and recall: how much of either set lies within the other's reach.
 
-    A set reaches as far as, around each member, its k-th nearest fellow is.
+    An image is within reach of a set if it is no further from one of the set's members than that
+    member is from its k-th nearest fellow.
 
     Args:
         real, generated: features, [N, F] and [M, F], of more than k images.
@@ -78,8 +80,8 @@ def precision_recall(real, generated, neighbours=NEIGHBOURS):
 
     real, generated = _checked_features(real, generated)
     k = checks.integer("neighbours", neighbours, 1, min(len(real), len(generated)) - 1)
-    # Not found by a tree: in 216 dimensions that is slower than to try all pairs.
-    reach = [  # nobody is their own neighbour here
+    # Brute force, because search trees are slower than that in 216 dimensions.
+    reach = [  # [N] and [M]; an image is not counted among its own neighbours
         NearestNeighbors(n_neighbors=k, algorithm="brute").fit(features).kneighbors()[0][:, -1]
         for features in (real, generated)
     ]
@@ -92,8 +94,8 @@ def precision_recall(real, generated, neighbours=NEIGHBOURS):
 def repeated(statistic, real, generated=None, count=None, repeats=10, seed=0):
     """Applies `statistic(real, generated)` to random subsets, drawn anew for every repeat.
 
-    Drawn without replacement, halves vary among each other as whole sets of that size vary: with
-    the default count, the standard deviation over repeats is the standard error of their mean, for
+    Random halves of one set differ from each other as much as whole sets of images would. So with
+    the default count the standard deviation over repeats is the standard error of their mean, for
     statistics that are smooth (the delete-half jackknife).
 
     Args:
