@@ -40,10 +40,12 @@ def main():
         say("its threads wait for each other. Publish no numbers of this run.\n")
     try:
         with tempfile.TemporaryDirectory() as folder:
-            before = options.before and code_before(options.before, folder)
+            before, commit = code_before(options.before, folder) if options.before else (None, None)
             results = measure(options, before) | {"load_before": load, "quick": options.quick}
     except ContenderError as error:
         sys.exit(f"{error}\nNothing was written.")
+    if commit:
+        results["code_before"] = commit
     results["minutes"] = round((time.perf_counter() - began) / 60, 1)
 
     import picture  # only now: matplotlib is not to count as this process's memory before
@@ -75,11 +77,17 @@ def parse():
 
 
 def code_before(code, folder):
-    """Returns the folder of a checkout: the one named, or `folder`, with the commit's package."""
+    """Returns a folder with older code, and the name of its commit.
+
+    Args:
+        code: the folder of a checkout, or a commit.
+        folder: an empty one, where the commit's package is put.
+    """
     if Path(code, "vae_tf").is_dir():
-        return Path(code).resolve()
-    command = ["git", "-C", str(HERE.parent), "archive", code, "vae_tf"]
-    archive = subprocess.run(command, capture_output=True)
+        return Path(code).resolve(), _git(
+            code, "rev-parse", "--short", "HEAD"
+        ).stdout.decode().strip()
+    archive = _git(HERE.parent, "archive", code, "vae_tf")
     if archive.returncode:
         sys.exit(
             f"--before must be a commit, or a folder with vae_tf in it; received {code}. "
@@ -87,7 +95,12 @@ def code_before(code, folder):
         )
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
         files.extractall(folder, filter="data")
-    return Path(folder).resolve()
+    commit = _git(HERE.parent, "rev-parse", "--short", code).stdout.decode().strip()
+    return Path(folder).resolve(), commit
+
+
+def _git(folder, *arguments):
+    return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True)
 
 
 def measure(options, before=None):

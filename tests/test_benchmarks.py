@@ -34,12 +34,16 @@ def test_contenders_train_and_tell_their_bound(load, images, name):
 
 def test_code_before_is_a_folder_or_a_commit(load, tmp_path):
     run = load("run")
-    assert run.code_before(str(ROOT), tmp_path) == ROOT
+    assert run.code_before(str(ROOT), tmp_path)[0] == ROOT
     with pytest.raises(SystemExit, match=r"a commit, or a folder.*received no-such-commit"):
         run.code_before("no-such-commit", tmp_path)
-    if subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True).returncode:
+    head = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True)
+    if head.returncode:
         pytest.skip("not in a Git repository")
-    assert run.code_before("HEAD", tmp_path) == tmp_path
+    folder, commit = run.code_before("HEAD", tmp_path)
+    assert folder == tmp_path
+    assert len(commit) >= 7
+    assert head.stdout.startswith(commit)
     assert (tmp_path / "vae_tf" / "model.py").is_file()
 
 
