@@ -442,7 +442,7 @@ BAD = {
     "export_explorer": [
         (dict(vae="vae.keras"), TYPE, r"must be a vae_tf\.VAE; received str"),
         (dict(vae=lambda m: m.broken), VALUE, "weights within .*received one of size nan"),
-        (dict(digits=lambda m: m.images), TYPE, "load_mnist returns; received ndarray"),
+        (dict(digits=lambda m: m.images), TYPE, "from_arrays returns; received ndarray"),
         (dict(digits=lambda m: m.empty), VALUE, "N >= 1"),
         (dict(vae=lambda m: VAE(image_shape=(28, 28))), VALUE, r"must be \[N, 28, 28\]"),
         (dict(path=3), TYPE, "path must be a string or a Path; received 3"),
