@@ -5,7 +5,6 @@ drawn, and no longer.
 """
 
 import base64
-import contextlib
 import functools
 import inspect
 import io
@@ -183,7 +182,8 @@ def _finish(figure, note, fit):
         figure.set_figheight(np.ceil(100 * used) / 100)
     if note:  # a label of the figure, not a text, so that the layout makes room for it
         figure.supxlabel(note, x=0.995, ha="right", fontsize=8, color=GREY)
-    for _ in range(2):  # laid out anew at each drawing, it would creep: settled here instead
+    # The layout moves a little at each drawing. It is settled here, so that all drawings are equal.
+    for _ in range(2):
         figure.draw_without_rendering()
     figure.set_layout_engine("none")
 
@@ -191,6 +191,7 @@ def _finish(figure, note, fit):
 def _rendered(figure, ending):
     """Returns the bytes of a file of this kind, without dates and versions."""
     metadata = {"CreationDate": None} if ending == "pdf" else {"Software": None}
-    with contextlib.closing(io.BytesIO()) as buffer, _styled():
+    buffer = io.BytesIO()
+    with _styled():
         figure.savefig(buffer, format=ending, metadata=metadata)
-        return buffer.getvalue()
+    return buffer.getvalue()
