@@ -1,5 +1,6 @@
 """What is used of Keras and TensorFlow that they do not offer: each thing is there, and needed."""
 
+import random
 import re
 from pathlib import Path
 
@@ -170,3 +171,16 @@ def test_private_names_stand_in_one_place(path):
             r"tensorflow\.python|keras\.src|\boptimizer\._|\b(tf|keras)\.[\w.]*\._", text
         )
         assert "_call_flat" not in text
+
+
+def test_layers_without_seeds_have_weights_of_the_models_seed():
+    class Own(VAE):
+        def make_decoder(self):
+            layers = [keras.layers.Dense(196), keras.layers.Reshape((14, 14))]
+            return keras.Sequential([keras.Input([self.latent_dim]), *layers])
+
+    state = random.getstate()
+    first, same, other = (Own(seed=seed).decoder.get_weights()[0] for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, same)
+    assert (first != other).any()
+    assert random.getstate() == state

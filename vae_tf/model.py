@@ -23,6 +23,7 @@ import tensorflow_probability as tfp
 from .engine import checks
 from .engine.distributions import IndependentBernoulli, Normal, kl_divergence
 from .engine.noise import RECONSTRUCTION
+from .engine.private import default_seeds
 from .engine.state import Setting
 from .engine.trainer import Trainer
 
@@ -96,7 +97,8 @@ class VAE(Trainer):
         self.hidden_units = checks.widths("hidden_units", hidden_units)
         self.beta, self.kl_warmup = beta, kl_warmup
         self.num_samples = checks.integer("num_samples", num_samples, 1, 2**16)
-        self.encoder, self.decoder = self.make_encoder(), self.make_decoder()
+        with default_seeds(self.seed):
+            self.encoder, self.decoder = self.make_encoder(), self.make_decoder()
         self.built = True
 
     def make_encoder(self):

@@ -213,7 +213,8 @@ def supported_images(name, values, likelihood):
     extremes = extremes.astype(likelihood.dtype.as_numpy_dtype)
     support = likelihood.experimental_default_event_space_bijector()
     # What maps all numbers to the support has no inverse beyond it; at its ends that is infinite.
-    if support is not None and np.isnan(support.inverse(extremes)).any():
+    is_beyond = support is not None and np.isnan(support.inverse(extremes)).any()
+    if is_beyond or not np.isfinite(likelihood.log_prob(extremes)).all():
         raise ValueError(f"{name} must be within the support of {kind}; {found}.")
     return values.astype(likelihood.dtype.as_numpy_dtype)
 

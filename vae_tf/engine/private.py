@@ -4,6 +4,7 @@ Each has its reason beside it, and `tests/test_internals.py` fails when one is g
 """
 
 import contextlib
+import random
 
 import keras
 import tensorflow as tf
@@ -57,6 +58,20 @@ def numbers_as_inputs():
         yield
     finally:
         op_callbacks.remove_op_callback(capture)
+
+
+@contextlib.contextmanager
+def default_seeds(seed):
+    """Has Keras's initializers that are given no seed, and are made meanwhile, draw from this one.
+
+    They take theirs from Python's `random`; Keras's own way would be to seed that for everybody.
+    """
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
 
 
 def forget_gradients(graph):
