@@ -1,6 +1,7 @@
 """What holds for the whole: names, import order, weights, notebooks, and the README's numbers."""
 
 import ast
+import graphlib
 import json
 import re
 import subprocess
@@ -17,36 +18,71 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "vae_tf"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
-# Each module may import those of ours that stand before it.
-ORDER = ["checks", "files", "providers", "data", "internals", "programs", "blocks", "noise"]
-ORDER += ["model", "runs", "training", "evaluation"]
-AFTER = {"baselines": ["checks"], "audit": ORDER, "explorer": ["files", "data", "model"]}
-AFTER |= {"results": ["files"], "figures": ["files"]}
-AFTER |= {"saved": ["model"], "pretrained": [*ORDER, "saved"]}
-AFTER |= {"latent": ["checks", "evaluation"], "sweeps": ORDER}
-AFTER["quality"] = ["checks", "files", "data", "evaluation", "pretrained"]
-ALLOWED = {name: ORDER[:i] for i, name in enumerate(ORDER)} | AFTER
+# What each place may import of ours: other places, and files of its own that stand before it.
+CORE = ("data", "model", "training", "evaluation")
+PLACES = {
+    "engine": (),
+    "sources": ("engine",),
+    "data": ("engine", "sources"),
+    "model": ("engine",),
+    "training": ("engine", "data", "model"),
+    "evaluation": ("engine", "model"),
+    "pretrained": ("engine", *CORE),
+    "analysis": ("engine", *CORE, "pretrained"),
+    "figures": ("engine.atomic",),
+    "explorer": ("engine", *CORE),
+}
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def name_of(path):
+    """Returns a module's name below the package's, such as "engine.noise"."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
 
 
 def imports(path):
-    """Returns the names of our own modules that a module imports."""
-    found = set()
+    """Returns the names, below the package's, of our own modules that a module imports."""
+    package, found = path.relative_to(PACKAGE).parts[:-1], set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
-            found |= {node.module} if node.module else {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = [*package[: len(package) - node.level + 1], *(node.module or "").split(".")]
+            base = ".".join(filter(None, base))
+            beneath = PACKAGE.joinpath(*base.split(".")) if base else PACKAGE
+            is_module = beneath.with_suffix(".py").is_file()
+            found |= {base} if is_module else {f"{base}.{a.name}".strip(".") for a in node.names}
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            assert not ast.unparse(node).startswith(("import vae_tf", "from vae_tf")), path
     return found
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("[!_]*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_imports_run_one_way(path):
-    assert imports(path) <= set(ALLOWED[path.stem])
+    place = name_of(path).split(".")[0]
+    for name in imports(path):
+        allowed = (place, *PLACES[place])
+        assert any(name == each or name.startswith(f"{each}.") for each in allowed), name
+
+
+def test_no_file_imports_one_that_imports_it():
+    after = {name_of(path): imports(path) for path in MODULES}
+    order = graphlib.TopologicalSorter(
+        {name: {n for n in names if n in after} for name, names in after.items()}
+    )
+    order.prepare()  # raises CycleError where they go round
+
+
+def test_every_place_is_in_the_table():
+    found = {name_of(path).split(".")[0] for path in MODULES}
+    assert found == set(PLACES)
+    assert not any(place in PLACES["engine"] for place in CORE)
 
 
 def test_figures_need_numpy_and_matplotlib_only():
-    tree = ast.walk(ast.parse((PACKAGE / "figures.py").read_text()))
     names = [
         alias.name if isinstance(node, ast.Import) else node.module
-        for node in tree
+        for path in (PACKAGE / "figures").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Import | ast.ImportFrom) and not getattr(node, "level", 0)
         for alias in node.names
     ]
@@ -63,7 +99,7 @@ def test_public_names():
 
 
 def test_public_functions_are_documented():
-    for path in PACKAGE.glob("*.py"):
+    for path in PACKAGE.rglob("*.py"):
         tree = ast.parse(path.read_text())
         assert ast.get_docstring(tree), path
         private = [n for n in ast.walk(tree) if str(getattr(n, "name", "")).startswith("_")]
@@ -92,7 +128,7 @@ def test_importing_costs_no_more_than_what_it_stands_on():
 def test_the_public_address_stands_in_one_place():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     address = project["urls"]["Repository"]
-    for path in [*PACKAGE.glob("*"), *(ROOT / "tests").glob("*.py"), ROOT / "README.md"]:
+    for path in [*PACKAGE.rglob("*"), *(ROOT / "tests").glob("*.py"), ROOT / "README.md"]:
         if path.is_file():
             assert address not in path.read_text(errors="ignore"), path
     assert "github.com" not in (ROOT / "notebooks" / "run.py").read_text()
