@@ -145,14 +145,11 @@ def test_notebooks_are_stored_clean(path):
     assert notebook.metadata == run.METADATA
     assert notebook.cells[0].source.startswith(f"# {int(path.stem[:2])} · ")
     assert code[0].source == run.setup_source()
-    assert len(code) <= 12
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     outputs = [output for cell in code for output in cell.outputs]
     assert not [o for o in outputs if o.get("name") == "stderr" or o.output_type == "error"]
     assert any("image/png" in o.get("data", {}) for o in outputs)
     for cell in code:
-        assert len(cell.source.splitlines()) <= 16
-        assert not re.search(r"^\s*(def|class) ", cell.source, re.MULTILINE)
         assert "0x" not in json.dumps([o for o in cell.outputs if "data" not in o])
         if "print(evaluation)" in cell.source or "load_mnist" in cell.source:
             assert cell.metadata.tags == ["nbval-ignore-output"]
