@@ -244,6 +244,36 @@ def test_it_is_saved_and_loaded(trained, tmp_path):
     np.testing.assert_array_equal(first, second)
 
 
+def test_posteriors_of_other_kinds_give_bounds_of_their_own():
+    data, vae = data_for("objective"), make("objective")
+    vae_tf.train(data, RECIPE, vae, verbose=0)
+    images, shift = data.test.images[:12], np.float32([0.3, -0.2])
+
+    def shifted(images):
+        return tfd.TransformedDistribution(vae.posterior(images), tfp.bijectors.Shift(shift))
+
+    def the_same(images):
+        normal = vae.posterior(images).distribution
+        return tfd.Independent(tfd.Normal(normal.loc + shift, normal.scale), 1)
+
+    def correlated(images):
+        normal = vae.posterior(images).distribution
+        factors = np.float32([[1.0, 0.0], [0.6, 0.8]])
+        return tfd.MultivariateNormalTriL(normal.loc, normal.scale[..., None] * factors)
+
+    exact = grid_log_marginal("objective", vae, images)
+    first, second, third = (
+        vae_tf.evaluate(vae, images, 5_000, posterior=each)
+        for each in (shifted, the_same, correlated)
+    )
+    for found in (first, second, third):
+        np.testing.assert_allclose(found.marginal_log_likelihood, exact, atol=0.1)
+    np.testing.assert_allclose(first.kl, second.kl, atol=0.1)
+    np.testing.assert_allclose(first.elbo, second.elbo, atol=0.2)
+    assert first.kl_per_dimension is None
+    assert second.kl_per_dimension.sum() == pytest.approx(second.kl.mean(), rel=1e-6)
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_train_follows_a_recipe_and_goes_on_from_its_folder(change, tmp_path):
     data = data_for(change)

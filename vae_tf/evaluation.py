@@ -16,18 +16,18 @@ posterior of another kind than `engine.distributions.Normal` brings noise of its
 on the cut.)
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
 from typing import NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from .engine import checks
-from .engine.compiled import CompiledFunction
+from .engine.chunks import sum_over_draws
 from .engine.distributions import sample_and_log_prob
 from .engine.noise import EVALUATION
 from .model import VAE
@@ -204,71 +204,47 @@ def importance_sample(
     counts = [checks.integer("num_samples", count, 1) for count in num_samples]
     if not counts or (np.diff(counts) <= 0).any():
         raise ValueError(f"num_samples must rise; received {counts}.")
-    key = tf.constant([checks.integer("seed", seed, 0), EVALUATION])
-    count = len(arrays[0])
-    size = min(checks.integer("images_per_chunk", images_per_chunk, 1), count)
+    seed = checks.integer("seed", seed, 0)
+    size = checks.integer("images_per_chunk", images_per_chunk, 1)
     block = min(checks.integer("samples_per_chunk", samples_per_chunk, 1), counts[-1])
-    bounds, means = np.empty((len(counts), count)), np.empty((2, count))
-    arrays = [tf.constant(each) for each in arrays]
-    add = None
-    progress = keras.utils.Progbar(count, unit_name="image") if verbose else None
-    for start in range(0, count, size):
-        # A short last chunk is filled up with the last image: one shape, so one compilation.
-        rows = np.arange(start, start + size, dtype=np.int32).clip(max=count - 1)
-        chunk = [tf.gather(each, rows) for each in arrays]
-        sums = tf.fill([size], tf.constant(-np.inf, tf.float64)), tf.zeros([2, size], tf.float64)
-        real = slice(start, min(start + size, count))
-        for row, (first, last) in enumerate(zip([0, *counts], counts, strict=False)):
-            span = tf.constant([start, first, last])
-            arguments = chunk, key, span, *sums
-            if add is None:
-                function = functools.partial(_add_samples, vae, posterior, block)
-                add = CompiledFunction(function, *arguments)
-            sums = add(*arguments)
-            bounds[row, real] = sums[0][: real.stop - start] - math.log(last)
-        means[:, real] = sums[1][:, : real.stop - start] / counts[-1]
-        if progress:
-            progress.update(real.stop)
-    return *means, bounds
+    add = functools.partial(_add_samples, posterior, vae, seed, block)
+    sums = sum_over_draws(add, [-np.inf, 0.0, 0.0], arrays, counts, size, verbose)
+    log_sum_weights, log_likelihood, log_ratio = sums  # [C, N] each
+    bounds = log_sum_weights - np.log(counts)[:, None]
+    return log_likelihood[-1] / counts[-1], log_ratio[-1] / counts[-1], bounds
 
 
-def _add_samples(vae, make_posterior, block, arrays, key, span, log_sum, totals):
-    """Adds draws number span[1] to span[2] − 1, `block` of them at once.
+def _add_samples(make_posterior, vae, seed, block, arrays, span, sums):
+    """Adds draws number span[1] to span[2] − 1, `block` of them at once, to sums of each image.
 
-    Args:
-        span: the number of the first image, that of the first draw, and that after the last.
-        log_sum: log Σ_k w_k so far, float64 [B].
-        totals: Σ_k log p(x|z_k) and Σ_k log q(z_k|x) − log p(z_k) so far, float64 [2, B].
+    The sums are log Σ_k w_k, Σ_k log p(x|z_k) and Σ_k log q(z_k|x) − log p(z_k), float64 [B] each.
     """
     posterior, prior = make_posterior(*arrays), vae.prior()
 
-    def add(first, log_sum, totals):
-        seed = tf.stack([*tf.unstack(key), span[0], first])
-        latents, log_posterior = sample_and_log_prob(posterior, block, seed)  # [S, B, L], [S, B]
+    def add(first, log_sum, *totals):
+        places = tf.stack([seed, EVALUATION, span[0], first])
+        latents, log_posterior = sample_and_log_prob(posterior, block, places)  # [S, B, L], [S, B]
         log_likelihood = vae.likelihood(latents).log_prob(arrays[0])  # [S, B]
         log_ratio = log_posterior - prior.log_prob(latents)
         log_weights = log_likelihood - log_ratio
-        counted = first + tf.range(block)[:, None] < span[2]
-        log_weights = tf.where(counted, tf.cast(log_weights, tf.float64), -np.inf)
-        each = tf.cast(tf.stack([log_likelihood, log_ratio]), tf.float64)  # [2, S, B]
+        is_real = first + tf.range(block)[:, None] < span[2]  # the last block is too large
+        log_weights = tf.where(is_real, tf.cast(log_weights, tf.float64), -np.inf)
         everything = tf.concat([log_sum[None], log_weights], axis=0)  # [1 + S, B]
         log_sum = tf.reduce_logsumexp(everything, axis=0)  # over draws
-        totals += tf.reduce_sum(tf.where(counted, each, 0), axis=1)  # over draws
-        return first + block, log_sum, totals
+        each = [tf.cast(values, tf.float64) for values in (log_likelihood, log_ratio)]
+        each = [tf.reduce_sum(tf.where(is_real, values, 0), axis=0) for values in each]
+        return first + block, log_sum, *map(tf.add, totals, each)
 
-    start = (span[1], log_sum, totals)
-    return tf.while_loop(lambda first, *_: first < span[2], add, start)[1:]
+    return tf.while_loop(lambda first, *_: first < span[2], add, (span[1], *sums))[1:]
 
 
 def _exact_kl(posterior, prior):
     """Returns KL[q ‖ p], [N], and its mean over images by dimension, [L]; None if not known."""
-    try:
-        parts = [posterior.distribution, prior.distribution]
-        each = tfd.kl_divergence(*parts).numpy().astype(np.float64)  # [N, L]
-        return each.sum(axis=1), each.mean(axis=0)
-    except (AttributeError, NotImplementedError):
-        pass
-    try:
+    with contextlib.suppress(NotImplementedError):
+        if all(isinstance(each, tfd.Independent) for each in (posterior, prior)):
+            each = tfd.kl_divergence(posterior.distribution, prior.distribution).numpy()
+            if each.shape[1:] == posterior.event_shape == prior.event_shape:  # [N, L]
+                each = each.astype(np.float64)
+                return each.sum(axis=1), each.mean(axis=0)
         return tfd.kl_divergence(posterior, prior).numpy().astype(np.float64), None
-    except NotImplementedError:
-        return None, None
+    return None, None

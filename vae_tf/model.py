@@ -22,6 +22,7 @@ import tensorflow_probability as tfp
 
 from .engine import checks
 from .engine.distributions import IndependentBernoulli, Normal, kl_divergence
+from .engine.networks import dense_layers
 from .engine.noise import RECONSTRUCTION
 from .engine.private import default_seeds
 from .engine.state import Setting
@@ -103,16 +104,18 @@ class VAE(Trainer):
 
     def make_encoder(self):
         """Returns the network from images [B, height, width] to [B, 2 L]; called once."""
-        flatten = keras.layers.Flatten("channels_last", dtype=self.dtype_policy)
-        hidden = self._dense_layers(self.hidden_units, 2 * self.latent_dim, first_seed=0)
-        return keras.Sequential([keras.Input(self.image_shape), flatten, *hidden], name="encoder")
+        widths, dtype = np.ravel(self.hidden_units), self.dtype_policy
+        flatten = keras.layers.Flatten("channels_last", dtype=dtype)
+        dense = dense_layers(self.seed, 0, widths, 2 * self.latent_dim, dtype)
+        return keras.Sequential([keras.Input(self.image_shape), flatten, *dense], name="encoder")
 
     def make_decoder(self):
         """Returns the network from latents [B, L] to logits [B, height, width]; called once."""
-        widths, pixels = np.ravel(self.hidden_units)[::-1], math.prod(self.image_shape)
-        hidden = self._dense_layers(widths, pixels, first_seed=len(widths) + 1)
-        reshape = keras.layers.Reshape(self.image_shape, dtype=self.dtype_policy)
-        return keras.Sequential([keras.Input([self.latent_dim]), *hidden, reshape], name="decoder")
+        widths, dtype = np.ravel(self.hidden_units)[::-1], self.dtype_policy
+        pixels = math.prod(self.image_shape)
+        dense = dense_layers(self.seed, len(widths) + 1, widths, pixels, dtype)
+        reshape = keras.layers.Reshape(self.image_shape, dtype=dtype)
+        return keras.Sequential([keras.Input([self.latent_dim]), *dense, reshape], name="decoder")
 
     def prior(self):
         """Returns p(z): batch shape [], event shape [L]."""
@@ -265,19 +268,3 @@ class VAE(Trainer):
         config = dict(config)
         checks.saved_format(config.pop("format", 1), FORMAT)
         return super().from_config(config)
-
-    def _dense_layers(self, widths, outputs, first_seed):
-        """Returns hidden tanh layers of these widths, then a linear one."""
-        widths = [int(width) for width in np.ravel(widths)]
-        words = np.random.SeedSequence(self.seed).generate_state(2 * len(widths) + 2) >> 1
-        layers = zip([*widths, outputs], ["tanh"] * len(widths) + [None], strict=True)
-        return [
-            keras.layers.Dense(
-                width,
-                activation,
-                kernel_initializer=keras.initializers.GlorotUniform(int(words[first_seed + i])),
-                name=f"layer_{i}",  # a name that Keras numbers is kept by TensorFlow for ever
-                dtype=self.dtype_policy,
-            )
-            for i, (width, activation) in enumerate(layers)
-        ]

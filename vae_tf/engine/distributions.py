@@ -83,7 +83,8 @@ def sample_and_log_prob(posterior, num_samples, seed):
         num_samples: S.
         seed: four integers. From other distributions than `Normal` the draws depend on the cut.
     """
-    if not isinstance(getattr(posterior, "distribution", None), Normal):
+    is_ours = isinstance(posterior, tfd.Independent) and isinstance(posterior.distribution, Normal)
+    if not is_ours:
         fold_in = tf.random.experimental.stateless_fold_in
         seed = fold_in(fold_in(seed[:2], seed[2]), seed[3])
     return posterior.experimental_sample_and_log_prob(num_samples, seed=seed)

@@ -92,7 +92,7 @@ class Trainer(keras.Model):
         return tf.identity(getattr(self._settings, name)[1].value)
 
     def unpack(self, data):
-        """Returns images [B, height, width] and weights, [B] or None, of what Keras gives a step."""
+        """Returns images [B, height, width] and weights, [B] or None, that Keras gives a step."""
         images, _, weights = keras.utils.unpack_x_y_sample_weight(data)
         return checks.batch_of_images(images, self.image_shape), weights
 

@@ -1,0 +1,29 @@
+"""Layers whose weights a seed decides."""
+
+import keras
+import numpy as np
+
+
+def dense_layers(seed, number, widths, outputs, dtype):
+    """Returns hidden tanh layers of these widths, then a linear one.
+
+    Args:
+        seed: of the kernels, an int.
+        number: of the first layer among those that have the seed, from 0.
+        widths: ints.
+        outputs: the width of the linear layer, an int.
+        dtype: a dtype or a dtype policy.
+    """
+    words = np.random.SeedSequence(seed).generate_state(number + len(widths) + 1) >> 1
+    activations = ["tanh"] * len(widths) + [None]
+    layers = zip([*widths, outputs], activations, words[number:], strict=True)
+    return [
+        keras.layers.Dense(
+            int(width),
+            activation,
+            kernel_initializer=keras.initializers.GlorotUniform(int(word)),
+            name=f"layer_{i}",  # a name that Keras numbers is kept by TensorFlow for ever
+            dtype=dtype,
+        )
+        for i, (width, activation, word) in enumerate(layers)
+    ]
