@@ -267,7 +267,8 @@ def test_posteriors_of_other_kinds_give_bounds_of_their_own():
         for each in (shifted, the_same, correlated)
     )
     for found in (first, second, third):
-        np.testing.assert_allclose(found.marginal_log_likelihood, exact, atol=0.1)
+        np.testing.assert_allclose(found.marginal_log_likelihood, exact, atol=0.3)
+        np.testing.assert_allclose(found.marginal_log_likelihood.mean(), exact.mean(), atol=0.07)
     np.testing.assert_allclose(first.kl, second.kl, atol=0.1)
     np.testing.assert_allclose(first.elbo, second.elbo, atol=0.2)
     assert first.kl_per_dimension is None
