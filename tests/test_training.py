@@ -101,6 +101,7 @@ def test_the_writeups_recipe():
     assert (recipe.updates, recipe.batch_size, recipe.images_per_class) == (5_947, 32, 1_000)
     assert (recipe.beta, recipe.kl_warmup, recipe.num_samples) == (None, None, None)
     assert recipe.updates == -(-10_000 // 32) * 19  # 19 passes
+    assert dataclasses.replace(recipe, images_per_class=None) == Recipe()
 
 
 def test_the_rate_rises_linearly_then_falls_along_a_cosine():

@@ -76,7 +76,10 @@ class Split:
         """
         per_class = checks.integer("per_class", per_class, 1)
         if self.labels is None or not len(self):
-            raise ValueError(f"balanced needs labels; {self} has none.")
+            raise ValueError(
+                f"balanced needs labels; {self} has none. Give some, or train with a recipe whose "
+                "images_per_class is None, such as Recipe()."
+            )
         labels = np.unique(self.labels)
         each = [np.flatnonzero(self.labels == label)[:per_class] for label in labels]
         count = min(map(len, each))

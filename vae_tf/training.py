@@ -22,6 +22,8 @@ from .model import LARGEST_BETA, VAE
 class Recipe:
     """How to train: Adam, its rate warmed up linearly, then falling to 0 along a cosine.
 
+    `Recipe()` is the writeup's number of updates, on all training images.
+
     Args:
         updates: weight updates in all.
         batch_size: images in each.
@@ -38,9 +40,9 @@ class Recipe:
         TypeError, ValueError: if an argument is no number of its kind, or outside its range.
     """
 
-    updates: int
-    batch_size: int
-    learning_rate: float
+    updates: int = 5_947
+    batch_size: int = 32
+    learning_rate: float = 1e-2
     warmup: float = 0.05
     images_per_class: int | None = None
     num_samples: int | None = None
@@ -66,7 +68,7 @@ class Recipe:
     @classmethod
     def writeup(cls):
         """The writeup's protocol: 10,000 digits, batches of 32, 5,947 updates. Seconds."""
-        return cls(updates=5_947, batch_size=32, learning_rate=1e-2, images_per_class=1_000)
+        return cls(images_per_class=1_000)
 
     @classmethod
     def full(cls):
