@@ -275,7 +275,7 @@ def test_posteriors_of_other_kinds_give_bounds_of_their_own():
     assert second.kl_per_dimension.sum() == pytest.approx(second.kl.mean(), rel=1e-6)
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("change", ["objective", "Normal likelihood", "deeper", "learned prior"])
 def test_train_follows_a_recipe_and_goes_on_from_its_folder(change, tmp_path):
     data = data_for(change)
     vae, history = vae_tf.train(data, RECIPE, make(change), verbose=0, directory=tmp_path / "run")
@@ -296,7 +296,7 @@ def test_a_folder_knows_the_class(tmp_path):
         vae_tf.train(data, RECIPE, plain, verbose=0, directory=tmp_path / "run")
 
 
-@pytest.mark.parametrize("change", ["objective", "Normal likelihood", "learned prior"])
+@pytest.mark.parametrize("change", ["own decoder", "learned prior"])
 def test_seeds_in_a_sweep(change):
     data = data_for(change)
 
