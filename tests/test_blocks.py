@@ -351,3 +351,12 @@ def test_weights_count_whichever_way(images, how):
     assert_same(vae, in_blocks, rtol=2e-4, atol=2e-5)
     unweighted, _ = fitted(images, shuffle=False)
     assert np.abs(weights(vae)[0] - weights(unweighted)[0]).max() > 1e-3
+
+
+def test_a_block_of_large_images_stays_small():
+    images = np.zeros((300, 100, 100), np.float32)
+    vae = VAE(1, 2, (100, 100))
+    vae.compile()
+    block = batches.Batches(vae, (images, None, None), 10, False, False)
+    assert block.per_block * 10 * 40_000 <= 2**23 < (block.per_block + 1) * 10 * 40_000
+    assert batches.Batches(vae, (images, None, None), 300, False, False).per_block == 1

@@ -6,7 +6,9 @@ import tensorflow as tf
 
 from . import private
 
-ROWS_PER_BLOCK = 2**15  # images in a call of the program: long beside the 1 ms that a call costs
+# What a call of the program is given at most. The first makes the millisecond that a call costs a
+# small share of it; the second keeps memory small where images are large.
+ROWS_PER_BLOCK, BYTES_PER_BLOCK = 2**15, 2**23
 
 
 class Batches:
@@ -36,7 +38,10 @@ class Batches:
             row = tf.nest.map_structure(lambda array: tf.zeros_like(array[:1]), arrays)
             self.arrays = tf.nest.map_structure(lambda *pair: tf.concat(pair, 0), arrays, row)
         self.per_pass = -(-self.size // self.batch_size)
-        self.per_block = max(1, ROWS_PER_BLOCK // self.batch_size)
+        arrays = tf.nest.flatten(self.arrays)
+        row = sum(np.prod(each.shape[1:]) * each.dtype.size for each in arrays)  # bytes
+        rows = min(ROWS_PER_BLOCK, BYTES_PER_BLOCK // max(int(row), 1))
+        self.per_block = max(1, rows // self.batch_size)
         self.is_endless = False  # else the first pass begins with the first batch that is taken
         self.rest = None  # of the pass, as positions
 

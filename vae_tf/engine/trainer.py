@@ -143,8 +143,8 @@ class Trainer(keras.Model):
         Args:
             optimizer: any Keras optimizer, or its name.
             steps_per_execution: batches in a block; callbacks that hear batches hear one of each
-                block. "auto", the default, is as many as 32,768 images make, and just one where a
-                callback is to hear every batch. Results do not depend on it.
+                block. "auto", the default, is as many as 32,768 images make, or fewer large ones,
+                and just one where a callback is to hear every batch. Results do not depend on it.
             jit_compile: False takes Keras's own path; "auto", the default, takes XLA wherever it
                 can.
             *args, **kwargs: as in Keras.
