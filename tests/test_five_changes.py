@@ -284,7 +284,7 @@ def test_train_follows_a_recipe_and_goes_on_from_its_folder(change, tmp_path):
     np.testing.assert_array_equal(history.kl, same.kl)
     for a, b in zip(vae.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-    with pytest.raises(ValueError, match="holds another run: .*initial weights"):
+    with pytest.raises(ValueError, match=r"holds another run: .*initial weights"):
         vae_tf.train(data, RECIPE, make(change, seed=1), verbose=0, directory=tmp_path / "run")
 
 
