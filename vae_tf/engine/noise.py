@@ -6,8 +6,8 @@ without, and take three times as long.
 
 import tensorflow as tf
 
-# A key is a seed and the number of a stream. Training's streams have the numbers of its updates, from
-# 0. All else has a negative number: evaluation, refinement in `inference_gaps`, the history of a
+# A key is a seed and the number of a stream. Training's streams have the numbers of its updates.
+# All else has a negative number: evaluation, refinement in `inference_gaps`, the history of a
 # training run, the writeup's printed number, and `reconstruct`.
 EVALUATION, REFINEMENT, HISTORY, PRINTED, RECONSTRUCTION = -1, -2, -3, -4, -5
 
