@@ -8,11 +8,14 @@ import scipy.optimize
 import scipy.special
 import scipy.stats
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from vae_tf.analysis.bounds import active_units, bound_curve, inference_gaps
 from vae_tf.engine.noise import EVALUATION, normals
 from vae_tf.evaluation import Estimate, evaluate
 from vae_tf.model import SMALLEST_SCALE, VAE
+
+tfd = tfp.distributions
 
 SHAPE, LATENT_DIM = (3, 3), 2
 
@@ -325,3 +328,20 @@ def test_another_posterior_takes_the_place_of_the_encoders(vae, images):
         result.marginal_log_likelihood, expected.marginal_log_likelihood, rtol=1e-6
     )
     assert np.abs(result.elbo - evaluate(vae, images, num_samples=50).elbo).max() > 0.1
+
+
+def test_a_diagonal_gaussian_has_an_exact_kl_however_it_is_made(vae, images):
+    class Diagonal(VAE):
+        def prior(self):
+            return tfd.MultivariateNormalDiag([0.5, 0.0], [2.0, 1.5])
+
+    wide = Diagonal(latent_dim=LATENT_DIM, hidden_units=5, image_shape=SHAPE)
+    wide.set_weights(vae.get_weights())
+    loc, scale = encode(wide, images)
+    centre, width = np.array([0.5, 0.0]), np.array([2.0, 1.5])
+    kl = np.log(width / scale) + (scale**2 + (loc - centre) ** 2) / (2 * width**2) - 0.5
+    found = evaluate(wide, images, num_samples=2)
+    np.testing.assert_allclose(found.kl, kl.sum(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(found.kl_per_dimension, kl.mean(axis=0), rtol=1e-5)
+    terms = wide.elbo_terms(images, seed=[0, 0])
+    np.testing.assert_allclose(terms.kl, kl.sum(axis=1), rtol=1e-5)

@@ -184,3 +184,17 @@ def test_layers_without_seeds_have_weights_of_the_models_seed():
     np.testing.assert_array_equal(first, same)
     assert (first != other).any()
     assert random.getstate() == state
+
+
+def test_an_interrupt_that_tracing_wraps_is_one(images):
+    class Interrupted(VAE):
+        def elbo_terms(self, images, seed, num_samples=1):
+            try:
+                raise KeyboardInterrupt
+            except KeyboardInterrupt as error:
+                raise RuntimeError("wrapped") from error
+
+    vae = Interrupted()
+    vae.compile()
+    with pytest.raises(KeyboardInterrupt):
+        vae.fit(images, verbose=0)

@@ -28,7 +28,7 @@ import tensorflow_probability as tfp
 
 from .engine import checks
 from .engine.chunks import sum_over_draws
-from .engine.distributions import sample_and_log_prob
+from .engine.distributions import as_independent, sample_and_log_prob
 from .engine.noise import EVALUATION
 from .model import VAE
 
@@ -240,11 +240,13 @@ def _add_samples(make_posterior, vae, seed, block, arrays, span, sums):
 
 def _exact_kl(posterior, prior):
     """Returns KL[q ‖ p], [N], and its mean over images by dimension, [L]; None if not known."""
+    pair = [as_independent(posterior), as_independent(prior)]
     with contextlib.suppress(NotImplementedError):
-        if all(isinstance(each, tfd.Independent) for each in (posterior, prior)):
-            each = tfd.kl_divergence(posterior.distribution, prior.distribution).numpy()
+        if all(isinstance(each, tfd.Independent) for each in pair):
+            each = tfd.kl_divergence(*(each.distribution for each in pair)).numpy()
             if each.shape[1:] == posterior.event_shape == prior.event_shape:  # [N, L]
                 each = each.astype(np.float64)
                 return each.sum(axis=1), each.mean(axis=0)
+    with contextlib.suppress(NotImplementedError):
         return tfd.kl_divergence(posterior, prior).numpy().astype(np.float64), None
     return None, None

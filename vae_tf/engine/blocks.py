@@ -139,6 +139,7 @@ class BlockRunner:
             block = CompiledFunction(block, specs(self.window, size), tf.TensorSpec([], tf.int32))
             made = functools.partial(step, compiled=False), block
         except Exception as error:
+            private.raise_interrupt(error)
             logger.info(
                 "%s_step goes Keras's own way, as it cannot be traced: %s", self.kind, error
             )

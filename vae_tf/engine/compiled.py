@@ -53,7 +53,8 @@ class CompiledFunction:
         try:
             with private.numbers_as_inputs():
                 self.traced = _traced(flat, specs)
-        except Exception:  # there is code that looks at its constants
+        except Exception as error:  # there is code that looks at its constants
+            private.raise_interrupt(error)
             self.traced = _traced(flat, specs)
         self.outputs = tf.nest.pack_sequence_as(
             structure[-1], [_spec(o) for o in self.traced.outputs]

@@ -5,6 +5,8 @@ first row and that of the first draw, counted from 0. Draws are then those that 
 have at these places, so that work can be cut into chunks and results do not depend on the cut.
 """
 
+import contextlib
+
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -69,10 +71,19 @@ def kl_divergence(posterior, prior, latents):
         latents: draws from the posterior, [S, B, L]: where there is no closed form, the divergence
             is estimated as the mean over them of log q(z|x) − log p(z).
     """
-    try:
+    with contextlib.suppress(NotImplementedError):
         return tfd.kl_divergence(posterior, prior)
-    except NotImplementedError:
-        return tf.reduce_mean(posterior.log_prob(latents) - prior.log_prob(latents), axis=0)
+    with contextlib.suppress(NotImplementedError):
+        return tfd.kl_divergence(as_independent(posterior), as_independent(prior))
+    return tf.reduce_mean(posterior.log_prob(latents) - prior.log_prob(latents), axis=0)
+
+
+def as_independent(distribution):
+    """Returns a distribution; a `MultivariateNormalDiag` as the `Independent` that it equals."""
+    # TFP knows the KL of two of either kind, and not that of one of each.
+    if isinstance(distribution, tfd.MultivariateNormalDiag):
+        return tfd.Independent(tfd.Normal(distribution.mean(), distribution.stddev()), 1)
+    return distribution
 
 
 def sample_and_log_prob(posterior, num_samples, seed):

@@ -5,11 +5,13 @@ Each has its reason beside it, and `tests/test_internals.py` fails when one is g
 
 import contextlib
 import random
+import threading
 
 import keras
 import tensorflow as tf
 from tensorflow.python.framework import op_callbacks, ops
 
+_seeding = threading.RLock()
 SIMPLE = (0.0, 0.5, 1.0, 2.0)  # sizes of numbers with which XLA computes faster than with others
 
 
@@ -27,6 +29,15 @@ def ops_are_watched():
     XLA compiles nothing then.
     """
     return op_callbacks.should_invoke_op_callbacks()
+
+
+def raise_interrupt(error):
+    """Raises `KeyboardInterrupt`, if it is what an error comes of; tracing may wrap it."""
+    cause = error
+    while cause is not None:
+        if isinstance(cause, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        cause = cause.__cause__ or cause.__context__
 
 
 @contextlib.contextmanager
@@ -66,12 +77,13 @@ def default_seeds(seed):
 
     They take theirs from Python's `random`; Keras's own way would be to seed that for everybody.
     """
-    state = random.getstate()
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(state)
+    with _seeding:  # one thread at a time
+        state = random.getstate()
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(state)
 
 
 def forget_gradients(graph):
