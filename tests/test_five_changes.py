@@ -288,6 +288,25 @@ def test_train_follows_a_recipe_and_goes_on_from_its_folder(change, tmp_path):
         vae_tf.train(data, RECIPE, make(change, seed=1), verbose=0, directory=tmp_path / "run")
 
 
+def test_a_folder_knows_attributes_that_no_configuration_has(tmp_path):
+    class Own(VAE):
+        floor = 1.0
+
+        def __init__(self, extra=2, **kwargs):
+            super().__init__(**kwargs)
+            self.extra = extra
+
+    data, sizes = data_for("objective"), {"latent_dim": 2, "hidden_units": 6, "image_shape": SHAPE}
+    run = {"verbose": 0, "directory": tmp_path / "run"}
+    vae_tf.train(data, RECIPE, Own(**sizes), **run)
+    vae_tf.train(data, RECIPE, Own(**sizes), **run)
+    with pytest.raises(ValueError, match="model's extra is 2 there and 3 here"):
+        vae_tf.train(data, RECIPE, Own(3, **sizes), **run)
+    Own.floor = 2.0
+    with pytest.raises(ValueError, match=r"model's floor is 1\.0 there and 2\.0 here"):
+        vae_tf.train(data, RECIPE, Own(**sizes), **run)
+
+
 def test_a_folder_knows_the_class(tmp_path):
     data = data_for("objective")
     vae_tf.train(data, RECIPE, make("objective"), verbose=0, directory=tmp_path / "run")

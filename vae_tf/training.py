@@ -14,7 +14,7 @@ import numpy as np
 from .data import Dataset
 from .engine import atomic, checks
 from .engine.course import Course
-from .engine.run_folder import open_run
+from .engine.run_folder import open_run, plain_attributes
 from .model import LARGEST_BETA, VAE
 
 
@@ -156,7 +156,8 @@ def train(data, recipe=None, vae=None, seed=None, verbose="auto", directory=None
 
     Args:
         data: a `Dataset`, such as `load_mnist` or `from_arrays` returns.
-        recipe: a `Recipe`; `Recipe.writeup()` if None.
+        recipe: a `Recipe`. None is `Recipe.writeup()`, or `Recipe()`, which takes all images, if
+            they have no labels.
         vae: the `VAE` to train, of whatever class; if None, a new one of the writeup's
             architecture, for images of this size.
         seed: of noise and order of the images, and of a new model's weights, an int in [0, 2³¹).
@@ -179,13 +180,15 @@ def train(data, recipe=None, vae=None, seed=None, verbose="auto", directory=None
             model, or if the directory holds another run (model, recipe, seed or images), or is
             damaged; nothing is changed then.
         OSError: if the directory cannot be written to, or another process is training in it.
-        DivergenceError: if a loss is not finite, or by ten times as much as it was, or as a coin
-            toss for every pixel costs, above that before training. The error names the update; its
-            `vae` holds the last good weights, and so does the directory's `last_good.keras`.
+        DivergenceError: if a loss is not finite, or exceeds the loss before training by more than
+            ten times its size (or ten times what a coin toss for every pixel costs, if that is
+            more). The error names the update; its `vae` holds the last good weights, and so does
+            the directory's `last_good.keras`.
     """
-    recipe = Recipe.writeup() if recipe is None else recipe
     _check_arguments(data, recipe, vae)
     split = data.train
+    if recipe is None:
+        recipe = Recipe() if split.labels is None else Recipe.writeup()
     if recipe.images_per_class is not None:
         split = split.balanced(recipe.images_per_class)
     if len(split) < recipe.batch_size:
@@ -219,7 +222,7 @@ def train(data, recipe=None, vae=None, seed=None, verbose="auto", directory=None
 
 
 def _check_arguments(data, recipe, vae):
-    if not isinstance(recipe, Recipe):
+    if not isinstance(recipe, Recipe | None):
         found = recipe if isinstance(recipe, str) else type(recipe).__name__
         raise TypeError(f"recipe must be a Recipe, such as Recipe.writeup(); received {found!r}.")
     if not isinstance(data, Dataset):
@@ -243,6 +246,7 @@ def _identity(recipe, vae, sets):
         **dataclasses.asdict(recipe),
         "class": f"{type(vae).__module__}.{type(vae).__qualname__}",
         **{f"model's {name}": value for name, value in config.items() if name != "name"},
+        **{f"model's {name}": value for name, value in plain_attributes(vae, VAE).items()},
         **{f"SHA-256 of {name}": _sha256(values) for name, values in arrays.items()},
     }
 

@@ -77,6 +77,24 @@ def open_run(directory, identity):
         yield RunFolder(directory, identity)
 
 
+def plain_attributes(model, base):
+    """Returns the numbers and texts that subclasses of `base`, or this model alone, have added.
+
+    They are attributes that no configuration need hold, and that training may depend on.
+    """
+    bare = base(image_shape=(1, 1))
+    bare.compile()
+    known = set(dir(base)) | set(vars(bare))
+    classes = [each for each in reversed(type(model).__mro__) if not issubclass(base, each)]
+    places = [*(vars(each) for each in classes), vars(model)]
+    return {
+        name: value
+        for place in places
+        for name, value in place.items()
+        if name not in known and isinstance(value, bool | int | float | str)
+    }
+
+
 class RunFolder:
     """What `open_run` yields."""
 
