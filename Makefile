@@ -43,8 +43,8 @@ benchmark: $(VENV)/ready  ## measure speed beside PyTorch, JAX and plain Keras (
 pretrained: $(VENV)/ready  ## train the weights that come with the package (needs all of MNIST)
 	$(BIN)/python scripts/train_pretrained.py
 
-clean:  ## remove the environments and everything made from the sample
-	rm -rf $(VENV) .venv-colab .venv-oldest figures/sample build *.egg-info .pytest_cache .ruff_cache .hypothesis
+clean:  ## remove the environments, and the folders that runs make in figures/
+	rm -rf $(VENV) .venv-colab .venv-oldest figures/*/ build *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Environments are made afresh when a requirement changes; `ready` is written last, so half an

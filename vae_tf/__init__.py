@@ -26,11 +26,12 @@ from .evaluation import evaluate
 from .explorer import export_explorer
 from .model import VAE
 from .pretrained import load_pretrained
-from .training import Recipe, train
+from .training import History, Recipe, train
 
 __all__ = [
     "VAE",
     "DivergenceError",
+    "History",
     "Recipe",
     "analysis",
     "evaluate",

@@ -48,7 +48,8 @@ class Split:
         if images.dtype == np.uint8 and images.max(initial=0) > 1:
             raise ValueError(
                 f"a split needs pixels of 0 or 1; received values up to {images.max()}. "
-                "Binarize them, or divide by 255 to have grey ones."
+                "Binarize them, as (images > 127).astype(np.uint8), or divide them by "
+                "np.float32(255) and override the model's `likelihood` (README, Change it)."
             )
         if labels is not None and (
             labels.shape != images.shape[:1]

@@ -30,7 +30,7 @@ from .engine.trainer import Trainer
 
 tfd = tfp.distributions
 
-LARGEST_BETA = 1e30  # float32 ends at 3e38, and the loss has to stay within
+LARGEST_BETA = 1e30  # beta · KL must stay below 3e38, where float32 ends: a KL of 10⁸ still does
 SMALLEST_SCALE = 1e-6  # softplus underflows to 0 below −87, and log 0 would make the KL infinite
 FORMAT = 2  # of saved configurations; 1 had one width of hidden layers, and can be read
 
@@ -57,16 +57,20 @@ class VAE(Trainer):
 
     To change what it is, override one method, and training, bounds, samples and saving follow:
     `loss_per_image`, `prior`, `posterior`, `likelihood`, `make_encoder` or `make_decoder`.
+    Weights of your own are made by `self.add_weight(...)`, after `super().__init__(**kwargs)`.
+    Arguments of your own have to be added to `get_config`. A saved model can be loaded if its class
+    is registered: write `@keras.saving.register_keras_serializable()` above it.
 
     Args:
         latent_dim: dimensions L of z, an int >= 1.
         hidden_units: width of the hidden tanh layers each way: an int >= 1, or several, from the
             images on.
         image_shape: height and width, two ints >= 1.
-        beta: weight of the KL term in the loss, a float >= 0 (Higgins et al., 2017). Only with 1
-            is the loss −ELBO. Like `kl_warmup` and `seed`, it may be set at any time.
-        kl_warmup: updates over which that weight rises linearly from 0 to beta, an int >= 0
-            (Bowman et al., 2016); 0 is none. In `evaluate` and validation the weight is beta.
+        beta: weight of the KL term in the loss, a float >= 0 (Higgins et al., 2017). The loss is
+            −ELBO if it is 1. Like `kl_warmup` and `seed`, it may be set at any time.
+        kl_warmup: batches over which that weight rises linearly from 0 to beta, an int >= 0
+            (Bowman et al., 2016); 0 is none. Each batch is one update, unless the optimizer
+            accumulates gradients. In `evaluate` and validation the weight is beta.
         num_samples: draws of z per image in training, an int >= 1.
         seed: of the initial weights, the noise and the order of images; an int in [0, 2³¹).
 
@@ -80,7 +84,7 @@ class VAE(Trainer):
     """
 
     beta = Setting(checks.number, 0, LARGEST_BETA, doc="Weight of the KL in the loss, a float.")
-    kl_warmup = Setting(checks.integer, 0, dtype="int64", doc="Updates until beta's full weight.")
+    kl_warmup = Setting(checks.integer, 0, dtype="int64", doc="Batches until beta's full weight.")
 
     def __init__(
         self,
@@ -98,21 +102,25 @@ class VAE(Trainer):
         self.hidden_units = checks.widths("hidden_units", hidden_units)
         self.beta, self.kl_warmup = beta, kl_warmup
         self.num_samples = checks.integer("num_samples", num_samples, 1, 2**16)
-        with default_seeds(self.seed):
+        with default_seeds(self.seed):  # so that layers that are given no seed depend on it too
             self.encoder, self.decoder = self.make_encoder(), self.make_decoder()
-        self.built = True
+        self.built = True  # all weights are made; Keras warns when it saves a model that says no
 
     def make_encoder(self):
-        """Returns the network from images [B, height, width] to [B, 2 L]; called once."""
-        widths, dtype = np.ravel(self.hidden_units), self.dtype_policy
+        """Returns the network from images [B, height, width] to [B, 2 L]; called once.
+
+        For convolutions begin with `keras.layers.Reshape((*self.image_shape, 1))`.
+        """
+        widths, dtype = np.ravel(self.hidden_units), self.dtype_policy  # of one int, or several
         flatten = keras.layers.Flatten("channels_last", dtype=dtype)
-        dense = dense_layers(self.seed, 0, widths, 2 * self.latent_dim, dtype)
+        dense = dense_layers(self.seed, 0, widths, 2 * self.latent_dim, dtype)  # layers from 0 on
         return keras.Sequential([keras.Input(self.image_shape), flatten, *dense], name="encoder")
 
     def make_decoder(self):
         """Returns the network from latents [B, L] to logits [B, height, width]; called once."""
         widths, dtype = np.ravel(self.hidden_units)[::-1], self.dtype_policy
         pixels = math.prod(self.image_shape)
+        # Its layers are numbered after the encoder's: each number has initial weights of its own.
         dense = dense_layers(self.seed, len(widths) + 1, widths, pixels, dtype)
         reshape = keras.layers.Reshape(self.image_shape, dtype=dtype)
         return keras.Sequential([keras.Input([self.latent_dim]), *dense, reshape], name="decoder")
@@ -176,9 +184,19 @@ class VAE(Trainer):
         return ElboTerms(tf.reduce_mean(log_likelihood, axis=0), kl)  # over draws
 
     def loss_per_image(self, images, seed, kl_weight):
-        """Returns the loss of each image, [B], and the `ElboTerms` to be reported beside it.
+        """Returns the loss of each image, and the terms of its ELBO, which are reported beside it.
 
-        Training, tests and the watch for divergence call it. `seed` and `kl_weight` are theirs.
+        Training, tests and the watch for divergence call it. A loss of one's own is written here.
+
+        Args:
+            images: [B, height, width].
+            seed: two integers, other ones for each batch; all noise is to come from them.
+            kl_weight: weight of the KL, a scalar: beta, or less of it during the warm-up. For
+                another schedule, `self.batches_trained()` counts the batches before this one.
+
+        Returns:
+            `(losses, terms)`: [B], not a scalar, because images may have weights; and `ElboTerms`,
+            which stay those of the ELBO whatever the loss is.
         """
         terms = self.elbo_terms(images, seed, self.num_samples)
         return kl_weight * terms.kl - terms.log_likelihood, terms
@@ -190,7 +208,10 @@ class VAE(Trainer):
         return beta * tf.where(batch < warmup, batch / tf.maximum(warmup, 1.0), 1.0)
 
     def train_step(self, data):
-        """Makes one weight update with images, or `(images, targets, weights)`, as Keras has it."""
+        """Trains on one batch: images, or a tuple `(images, targets, weights)`, as in Keras.
+
+        Targets are not looked at. The weights are those of images in the loss.
+        """
         images, weights = self.unpack(data)
         batch = self.batches_trained()
         with tf.GradientTape() as tape:
@@ -198,12 +219,15 @@ class VAE(Trainer):
                 images, self.batch_seed(batch), self.kl_weight(batch)
             )
             losses = self.with_layer_losses(losses)
-            loss = self.scaled_mean(losses, weights)  # over images
+            loss = self.scaled_mean(losses, weights)  # over images; scaled for the optimizer
         self.apply_gradients(tape, loss)
         return self.report(weights, losses, *terms)
 
     def test_step(self, data):
-        """Adds one batch to the metrics, with noise of its own; arguments as `train_step`."""
+        """Adds one batch, as for `train_step`, to the metrics.
+
+        Its noise depends on the model's seed and on how many images were tested before it.
+        """
         images, weights = self.unpack(data)
         losses, terms = self.loss_per_image(images, self.test_seed(images), self.setting("beta"))
         return self.report(weights, self.with_layer_losses(losses), *terms)
@@ -248,6 +272,7 @@ class VAE(Trainer):
         """
         images, seed = self.checked_images(images), checks.integer("seed", seed, 0)
         self.check_weights()
+        # The second number keeps this noise apart from that of training and of `evaluate`.
         latents = self.posterior(images).sample(seed=[seed, RECONSTRUCTION])
         likelihood = self.likelihood(latents)
         return likelihood.mean() if mean else likelihood.sample(seed=[seed, 1])

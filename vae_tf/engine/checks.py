@@ -73,7 +73,8 @@ def image_shape(name, value):
         TypeError, ValueError: if it is not two ints in [1, 4096].
     """
     if np.ndim(value) != 1 or len(value) != 2:
-        raise ValueError(f"{name} must be (height, width); received {value!r}.")
+        advice = " Leave the channel out." if np.shape(value) == (3,) else ""
+        raise ValueError(f"{name} must be (height, width); received {value!r}.{advice}")
     return tuple(integer(name, length, 1, 2**12) for length in value)
 
 
@@ -134,7 +135,7 @@ def batch_of_images(images, shape):
     if images.shape[1:] == [*shape, 1]:
         return images[..., 0]
     if not images.shape[1:].is_compatible_with(shape):
-        raise ValueError(f"{wanted}; received {images.shape}.")
+        raise ValueError(f"{wanted}; received {images.shape}.{_model_for(images.shape)}")
     return images
 
 
@@ -150,11 +151,19 @@ def batch_of_latents(latents, latent_dim):
     return latents
 
 
-def images(name, values, shape=None):
+def _model_for(shape):
+    """Returns a sentence on the model that takes images of shape [N, height, width]; "" if none."""
+    if len(shape) != 3 or not all(shape):
+        return ""
+    return f" Make the model with image_shape=({shape[1]}, {shape[2]})."
+
+
+def images(name, values, shape=None, has_model=True):
     """Returns images, [N, height, width] or [N, height, width, 1], as numbers [N, height, width].
 
     Args:
         shape: (height, width) that they must have, or None.
+        has_model: whether it is a model's shape, so that the model could be made for another one.
 
     Raises:
         TypeError: if they are not numbers.
@@ -165,8 +174,21 @@ def images(name, values, shape=None):
         values = values[..., 0]
     if values.ndim != 3 or not values.size or values.shape[1:] != tuple(shape or values.shape[1:]):
         wanted = ", ".join(map(str, shape or ("height", "width")))
-        raise ValueError(f"{name} must be [N, {wanted}], N >= 1; received {list(values.shape)}.")
+        advice = _model_for(values.shape) if shape and has_model else ""
+        raise ValueError(
+            f"{name} must be [N, {wanted}], N >= 1; received {list(values.shape)}.{advice}"
+        )
     return values
+
+
+def _binary_or_grey(values):
+    """Returns a sentence on what to do with images of more values than 0 and 1."""
+    if values.max() > 1:
+        return (
+            "Binarize them (images > 127), or divide them by 255 and override the model's "
+            "`likelihood` (README, Change it)."
+        )
+    return "Binarize them (images > 0.5), or override the model's `likelihood` (README, Change it)."
 
 
 def binary_images(name, values, shape=None):
@@ -178,13 +200,39 @@ def binary_images(name, values, shape=None):
     Raises:
         TypeError, ValueError: as `images`, or if they are not all 0 or 1.
     """
-    values = images(name, values, shape)
+    values = images(name, values, shape, has_model=False)
     if not ((values == 0) | (values == 1)).all():
         raise ValueError(
             f"{name} must hold only 0 and 1; received {values.dtype} values in "
-            f"[{values.min():g}, {values.max():g}]. Binarize them first (vae_tf.data.binarize)."
+            f"[{values.min():g}, {values.max():g}]. {_binary_or_grey(values)}"
         )
     return values.astype(np.uint8)
+
+
+def distribution_shape(name, distribution, batch, event):
+    """Does nothing, if a TFP distribution has this batch shape and this event shape.
+
+    Args:
+        name: of the model's method that returned it.
+
+    Raises:
+        TypeError: if it is no distribution.
+        ValueError: if it is of other shapes.
+    """
+    if not isinstance(distribution, tfp.distributions.Distribution):
+        found = type(distribution).__name__
+        raise TypeError(f"{name} must return a TFP distribution; received {found}.")
+    batch, event = list(batch), list(event)
+    found = distribution.batch_shape, distribution.event_shape
+    if found[0].is_compatible_with(batch) and found[1].is_compatible_with(event):
+        return
+    # One distribution per number, where it should be one of all: what is forgotten most often.
+    is_bare = found[1].rank == 0 and found[0].is_compatible_with(batch + event)
+    advice = f" Wrap it in tfd.Independent(..., {len(event)})." if is_bare else ""
+    raise ValueError(
+        f"{name} must have event shape {event}, batch shape {batch}; received event shape "
+        f"{found[1]} and batch shape {found[0]}.{advice}"
+    )
 
 
 def supported_images(name, values, likelihood):
@@ -194,8 +242,10 @@ def supported_images(name, values, likelihood):
         likelihood: a TFP distribution of batch shape [1]; it is asked which values it has.
 
     Raises:
-        ValueError: if they are outside its support.
+        TypeError: if the likelihood is no distribution.
+        ValueError: if it is not of images of their shape, or they are outside its support.
     """
+    distribution_shape("likelihood", likelihood, [1], values.shape[1:])
     pixels = likelihood
     while hasattr(pixels, "distribution"):  # of which this is made, such as `Independent`
         pixels = pixels.distribution

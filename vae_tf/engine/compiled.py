@@ -22,6 +22,9 @@ KEPT = 16  # executables that wait for further models; the one that was used lon
 
 logger = logging.getLogger(__name__)
 _kept, _lock = collections.OrderedDict(), threading.Lock()  # digest -> _Executable
+# One thread at a time: tracing is Python's work, so that two gain nothing, and what TensorFlow keeps
+# for all threads meanwhile, such as its registry of gradients, is not made for two.
+_tracing = threading.RLock()
 
 
 class CompiledFunction:
@@ -50,12 +53,13 @@ class CompiledFunction:
 
         arguments = tf.nest.map_structure(_spec, arguments)
         specs, structure = tf.nest.flatten(arguments), []
-        try:
-            with private.numbers_as_inputs():
+        with _tracing:
+            try:
+                with private.numbers_as_inputs():
+                    self.traced = _traced(flat, specs)
+            except Exception as error:  # there is code that looks at its constants
+                private.raise_interrupt(error)
                 self.traced = _traced(flat, specs)
-        except Exception as error:  # there is code that looks at its constants
-            private.raise_interrupt(error)
-            self.traced = _traced(flat, specs)
         self.outputs = tf.nest.pack_sequence_as(
             structure[-1], [_spec(o) for o in self.traced.outputs]
         )

@@ -57,4 +57,8 @@ def _check(path):
     name = config.get("registered_name") if isinstance(config, dict) else config
     known = keras.saving.get_registered_object(name) if isinstance(name, str) else None
     if not (isinstance(known, type) and issubclass(known, Trainer)):
-        raise ValueError(f"It must be of class vae_tf>VAE or a registered subclass, not {name!r}.")
+        raise ValueError(
+            f"It must be of class vae_tf>VAE or a registered subclass, not {name!r}. Register a "
+            "class of your own: write @keras.saving.register_keras_serializable() above it, and "
+            "define it before you save and before you load."
+        )
