@@ -208,10 +208,7 @@ class VAE(Trainer):
         return beta * tf.where(batch < warmup, batch / tf.maximum(warmup, 1.0), 1.0)
 
     def train_step(self, data):
-        """Trains on one batch: images, or a tuple `(images, targets, weights)`, as in Keras.
-
-        Targets are not looked at. The weights are those of images in the loss.
-        """
+        """Trains on a batch: images, or `(images, targets, weights)`; targets are not looked at."""
         images, weights = self.unpack(data)
         batch = self.batches_trained()
         with tf.GradientTape() as tape:
@@ -224,10 +221,7 @@ class VAE(Trainer):
         return self.report(weights, losses, *terms)
 
     def test_step(self, data):
-        """Adds one batch, as for `train_step`, to the metrics.
-
-        Its noise depends on the model's seed and on how many images were tested before it.
-        """
+        """Tests a batch; its noise depends on the seed and on how many images came before it."""
         images, weights = self.unpack(data)
         losses, terms = self.loss_per_image(images, self.test_seed(images), self.setting("beta"))
         return self.report(weights, self.with_layer_losses(losses), *terms)

@@ -22,8 +22,8 @@ KEPT = 16  # executables that wait for further models; the one that was used lon
 
 logger = logging.getLogger(__name__)
 _kept, _lock = collections.OrderedDict(), threading.Lock()  # digest -> _Executable
-# One thread at a time: tracing is Python's work, so that two gain nothing, and what TensorFlow keeps
-# for all threads meanwhile, such as its registry of gradients, is not made for two.
+# One thread at a time: tracing is the work of Python, so that two gain nothing, and what TensorFlow
+# keeps for all threads meanwhile, such as its registry of gradients, is not made for two.
 _tracing = threading.RLock()
 
 
