@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from mnist_files import NAMES, assert_same, expected_digits, fail, fake_keras, fake_tfds
 
-from vae_tf import data
+from vae_tf import VAE, data, train
 from vae_tf.data import Dataset, Split, binarize, from_arrays, load_mnist
 from vae_tf.sources import mnist as search
 from vae_tf.sources import providers
@@ -205,7 +205,7 @@ GREY = np.full((20, 4, 4), 0.5)
         ((own_images(9),), ValueError, "10 or more.*received 9"),
         ((np.where(np.eye(4), np.nan, GREY),), ValueError, "finite"),
         ((np.where(np.eye(4), np.inf, GREY),), ValueError, "finite"),
-        ((np.full((20, 4, 4), 200, np.uint8),), ValueError, "only 0 and 1.*Binarize"),
+        ((np.full((20, 4, 4), 200, np.uint8),), ValueError, "only 0 and 1.*Binarize.*255"),
         ((own_images(20) * 255,), ValueError, r"\[0, 255\]"),
         ((np.full((20, 4, 4), "a"),), TypeError, "images must be an array of numbers"),
         ((own_images(20), np.arange(19)), ValueError, r"labels must be \[20\].*\[19\]"),
@@ -223,6 +223,34 @@ GREY = np.full((20, 4, 4), 0.5)
 def test_what_is_no_data_set_is_named(arguments, error, says):
     with pytest.raises(error, match=says):
         from_arrays(*arguments)
+
+
+class AskedError(Exception):
+    """Raised with the number of images that a model is to be trained on."""
+
+
+class Untrained(VAE):
+    def fit(self, x, *args, **kwargs):
+        raise AskedError(len(x))
+
+
+@pytest.mark.parametrize(("labels", "expected"), [(None, 160), (np.arange(200) >= 50, 2)])
+def test_without_a_recipe_images_without_labels_are_all_trained_on(labels, expected):
+    images = own_images(200)
+    data = from_arrays(images, None if labels is None else labels.astype(int))
+    if labels is not None:  # equally many of each class, of which there are fewer than 1,000
+        expected *= np.bincount(data.train.labels).min()
+    with pytest.raises(AskedError) as caught:
+        train(data, vae=Untrained(image_shape=images.shape[1:]))
+    assert caught.value.args == (expected,)
+
+
+def test_what_errors_advise_about_grey_levels_is_taken():
+    levels = np.random.default_rng(8).integers(256, size=(40, 6, 6)).astype(np.uint8)
+    assert from_arrays(levels > 127).train.images.dtype == np.uint8
+    assert from_arrays(levels / 255).train.images.dtype == np.float32
+    assert Split((levels > 127).astype(np.uint8)).images.dtype == np.uint8
+    assert Split(levels / np.float32(255)).images.dtype == np.float32
 
 
 # The search.
