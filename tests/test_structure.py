@@ -91,11 +91,27 @@ def test_figures_need_numpy_and_matplotlib_only():
 
 
 def test_public_names():
-    assert set(vae_tf.__all__) >= {"VAE", "Recipe", "load_mnist", "train", "evaluate", "figures"}
+    assert set(vae_tf.__all__) >= {"VAE", "Recipe", "History", "load_mnist", "train", "evaluate"}
     for name in vae_tf.__all__:
         assert getattr(vae_tf, name) is not None
     with pytest.raises(AttributeError, match="nonsense"):
         _ = vae_tf.nonsense
+
+
+def test_analysis_is_there_without_importing_its_modules():
+    names = {path.stem for path in (PACKAGE / "analysis").glob("*.py")} - {"__init__"}
+    assert set(vae_tf.analysis.__all__) == names
+    assert names <= set(dir(vae_tf.analysis))
+    code = (
+        "import sys, vae_tf; vae_tf.analysis; dir(vae_tf.analysis);"
+        "assert not [name for name in sys.modules if name.startswith('vae_tf.analysis.')];"
+        "print(vae_tf.analysis.bounds.bound_curve.__name__)"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout == "bound_curve\n"
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = vae_tf.analysis.nonsense
 
 
 def test_public_functions_are_documented():
