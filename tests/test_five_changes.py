@@ -249,17 +249,21 @@ def test_posteriors_of_other_kinds_give_bounds_of_their_own():
     vae_tf.train(data, RECIPE, vae, verbose=0)
     images, shift = data.test.images[:12], np.float32([0.3, -0.2])
 
+    def wide(images):  # so that importance weights are bounded, and their mean quick to converge
+        normal = vae.posterior(images).distribution
+        return tfd.Normal(normal.loc, 1.5 * normal.scale + 0.2)
+
     def shifted(images):
-        return tfd.TransformedDistribution(vae.posterior(images), tfp.bijectors.Shift(shift))
+        return tfd.TransformedDistribution(
+            tfd.Independent(wide(images), 1), tfp.bijectors.Shift(shift)
+        )
 
     def the_same(images):
-        normal = vae.posterior(images).distribution
-        return tfd.Independent(tfd.Normal(normal.loc + shift, normal.scale), 1)
+        return tfd.Independent(tfd.Normal(wide(images).loc + shift, wide(images).scale), 1)
 
     def correlated(images):
-        normal = vae.posterior(images).distribution
         factors = np.float32([[1.0, 0.0], [0.6, 0.8]])
-        return tfd.MultivariateNormalTriL(normal.loc, normal.scale[..., None] * factors)
+        return tfd.MultivariateNormalTriL(wide(images).loc, wide(images).scale[..., None] * factors)
 
     exact = grid_log_marginal("objective", vae, images)
     first, second, third = (
@@ -267,8 +271,8 @@ def test_posteriors_of_other_kinds_give_bounds_of_their_own():
         for each in (shifted, the_same, correlated)
     )
     for found in (first, second, third):
-        np.testing.assert_allclose(found.marginal_log_likelihood, exact, atol=0.3)
-        np.testing.assert_allclose(found.marginal_log_likelihood.mean(), exact.mean(), atol=0.07)
+        np.testing.assert_allclose(found.marginal_log_likelihood, exact, atol=0.15)
+        np.testing.assert_allclose(found.marginal_log_likelihood.mean(), exact.mean(), atol=0.03)
     np.testing.assert_allclose(first.kl, second.kl, atol=0.1)
     np.testing.assert_allclose(first.elbo, second.elbo, atol=0.2)
     assert first.kl_per_dimension is None

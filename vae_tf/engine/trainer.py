@@ -307,6 +307,7 @@ class Trainer(keras.Model):
             ValueError: if they are of another shape, N is 0, or the likelihood does not take them.
         """
         images = checks.images("images", images, self.image_shape)
+        checks.distribution_shape("prior", self.prior(), [], [self.latent_dim])
         zeros = tf.zeros([1, self.latent_dim])
         return checks.supported_images("images", images, self.likelihood(zeros))
 
