@@ -63,7 +63,7 @@ def twice_the_kl(vae):
 
 
 def with_a_variable(vae):
-    vae.offset = keras.Variable(0.3, name="offset")
+    vae.offset = keras.Variable(0.3, dtype=vae.float_type, name="offset")
     decode = vae.decode
     vae.decode = lambda latents: decode(latents) + vae.offset
 
