@@ -330,6 +330,7 @@ LISTED = [
     if name != USUAL[place] or place == 0
 ]
 LISTED += [
+    ("plain", "SGD", "weights of classes", "none", "three batches an execution", "float32"),
     ("batch normalization", "Adam", "a short last batch", "none", "as it comes", "float32"),
     ("an activation over the batch", "SGD", "epochs of five, a short last batch", *USUAL[3:]),
     ("a train_step with labels and logs", "SGD", "labels and a short last batch", *USUAL[3:]),

@@ -72,11 +72,11 @@ class Batches:
         """Returns what stands at these positions: a dict of images, and targets and weights."""
         return tf.nest.map_structure(lambda array: tf.gather(array, positions), self.arrays)
 
-    def as_dataset(self):
-        """Returns a dataset of single batches as Keras takes them, without end."""
+    def as_dataset(self, count):
+        """Returns a dataset of the next `count` batches, as Keras takes them."""
 
         def positions():
-            while True:
+            for _ in range(count):
                 yield self.take(1)
 
         def batch(positions):
@@ -85,7 +85,8 @@ class Batches:
             return as_in_keras(**targets | found)  # Keras drops weights that come without targets
 
         rows = tf.TensorSpec([None], tf.int32)
-        return tf.data.Dataset.from_generator(positions, output_signature=rows).map(batch)
+        dataset = tf.data.Dataset.from_generator(positions, output_signature=rows).map(batch)
+        return dataset.apply(tf.data.experimental.assert_cardinality(count))
 
 
 def as_in_keras(x, y=None, weights=None):

@@ -228,8 +228,10 @@ class Trainer(keras.Model):
             batches.is_endless, steps = True, checks.integer("steps_per_epoch", steps, 1)
         kwargs["steps_per_epoch"] = steps = steps or batches.per_pass
         if kwargs["class_weight"] is not None or not self._has_default_strategy():
+            # Without an end, calls of several batches would run on beyond the epoch's.
+            kwargs["steps_per_epoch"] = None
             with self._calling("train_function", None):
-                return super().fit(batches.as_dataset(), **kwargs)
+                return super().fit(batches.as_dataset(steps), **kwargs)
         kinds = ["train_batch", "batch", *["test_batch"] * is_pipeline(validation)]
         per_call = self._batches_per_call(batches, steps, callbacks, kinds)
         with self._calling("train_function", per_call):
