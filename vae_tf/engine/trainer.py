@@ -306,7 +306,8 @@ class Trainer(keras.Model):
 
         Raises:
             TypeError: if they are not numbers.
-            ValueError: if they are of another shape, N is 0, or the likelihood does not take them.
+            ValueError: if they are of another shape, N is 0, or the likelihood does not take them;
+                or if the model's prior or likelihood is itself of another shape.
         """
         images = checks.images("images", images, self.image_shape)
         checks.distribution_shape("prior", self.prior(), [], [self.latent_dim])
