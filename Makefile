@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test test-faults test-colab test-oldest notebooks results-page benchmark pretrained clean
+.PHONY: help figures test test-faults test-colab test-oldest notebooks exercises results-page benchmark pretrained clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1|/' | column -t -s '|'
@@ -33,7 +33,11 @@ notebooks: $(VENV)/ready  ## run the notebooks and store what they print and dra
 	$(BIN)/python notebooks/run.py --store
 	$(BIN)/python scripts/make_results_page.py
 
+exercises: $(VENV)/ready  ## run the solutions of the notebooks' exercises, and store what came out
+	$(BIN)/python notebooks/solve.py
+
 results-page: $(VENV)/ready  ## write the stored numbers into docs/results.md and the READMEs
+	$(BIN)/python notebooks/furnish.py
 	$(BIN)/python scripts/make_results_page.py
 
 benchmark: $(VENV)/ready  ## measure speed beside PyTorch, JAX and plain Keras (a quarter of an hour; BEFORE=commit adds older code)

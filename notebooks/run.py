@@ -16,10 +16,10 @@ import subprocess
 import sys
 import threading
 import time
-import tomllib
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+import furnish
 import nbformat
 from nbclient import NotebookClient
 
@@ -28,16 +28,6 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-
-
-def setup_source():
-    """Returns the first code cell of every notebook; the repository's address is in pyproject."""
-    project = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
-    return (
-        "import sys\n\n"
-        'if "google.colab" in sys.modules:\n'
-        f"    %pip install -q git+{project['urls']['Repository']}"
-    )
 
 
 class Progress:
@@ -64,7 +54,7 @@ class Progress:
 
 
 def run(path, progress):
-    """Executes a notebook, showing its progress; returns it with its outputs."""
+    """Executes a notebook, showing its progress; returns it with its outputs, and the seconds."""
     notebook = nbformat.read(path, as_version=4)
     count = sum(cell.cell_type == "code" for cell in notebook.cells)
     start, done = time.perf_counter(), 0
@@ -82,15 +72,16 @@ def run(path, progress):
         on_cell_complete=show,
     )
     client.execute(stderr=subprocess.DEVNULL)  # TensorFlow greets there; errors are raised here
-    progress.show(path.stem, (count, count), time.perf_counter() - start, finished=True)
-    return notebook
+    seconds = time.perf_counter() - start
+    progress.show(path.stem, (count, count), seconds, finished=True)
+    return notebook, seconds
 
 
-def store(notebook, path):
+def store(notebook, path, seconds):
     """Writes a notebook that was run, without what differs from machine to machine."""
     notebook.metadata = METADATA
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    code[0].source = setup_source()
+    code[0].source = furnish.setup_source()
     for cell in code:
         tags = cell.metadata.get("tags")
         cell.metadata = {"tags": tags} if tags else {}
@@ -99,6 +90,7 @@ def store(notebook, path):
             if "data" in output:  # a figure's address in memory
                 text = output.data.get("text/plain", "")
                 output.data["text/plain"] = re.sub(r" at 0x[0-9a-f]+", "", text)
+    furnish.furnish(notebook, path, seconds)
     from vae_tf.engine import atomic  # only here: it brings TensorFlow, which takes seconds
 
     with atomic.replacing(path) as temporary:
@@ -121,9 +113,9 @@ def main():
     progress = Progress()
 
     def run_and_store(path):
-        notebook = run(path, progress)
+        notebook, seconds = run(path, progress)
         if arguments.store:
-            store(notebook, path)
+            store(notebook, path, seconds)
 
     with ThreadPoolExecutor(max(1, arguments.jobs)) as pool:
         # The last ones take longest, and so come first: both workers then end at about one time.
