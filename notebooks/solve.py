@@ -3,8 +3,8 @@
     python notebooks/solve.py          # all of them, a few minutes
     python notebooks/solve.py 03 06    # those of these notebooks
 
-`solutions/03_training.py` has the functions `exercise_1`, `exercise_2` and so on, of the digits. Each
-returns a dict of numbers, or of dicts of numbers, which go to `results.json` as "exercise 3.1".
+`solutions/03_training.py` has the functions `exercise_1`, `exercise_2` and so on, of the digits.
+Each returns a dict of numbers, or of dicts of them, which go to `results.json` as "exercise 3.1".
 """
 
 import argparse
