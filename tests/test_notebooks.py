@@ -97,7 +97,8 @@ def test_every_outcome_of_an_exercise_was_measured(path):
         question, outcome = re.fullmatch(
             r"(?s)(.*)<details>\s*<summary>Outcome</summary>\n\n(.*?)\n</details>\s*", exercise
         ).groups()
-        assert len(question.split()) > 10 and numbers(outcome), name
+        assert len(question.split()) > 10, name
+        assert numbers(outcome), name
         known = values_in(PUBLISHED[f"exercise {name}"])
         assert not [stated for stated in numbers(outcome) if not is_among(stated, known)], name
         assert not WORDS.findall(EXEMPT.sub(" ", outcome)), name
