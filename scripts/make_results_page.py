@@ -83,7 +83,7 @@ def shown(value):
 def readme(text, results):
     """Returns the README with the numbers that hold now."""
     for label, name in (
-        ("the writeup's recipe, as it was", "writeup, as it was, test"),
+        ("the writeup, run again", "writeup, run again, test"),
         ("`Recipe.writeup()`", "Recipe.writeup(), test"),
         ("`Recipe.full()`", "Recipe.full(), test"),
         ("mixture of 500 Bernoullis, exact", "mixture of 500, test"),
@@ -97,7 +97,7 @@ def readme(text, results):
         text = replaced(text, rf"(?m)^\| {re.escape(label)} \|.*$", row)
     audit = results["writeup audit, validation"]
     for before, entry in (
-        ("Its recipe, run again, prints ", audit["printed"]),
+        ("The writeup, run again, prints ", audit["printed"]),
         ("where the bounds of the same weights are ", audit["decoded"]["elbo"]),
         ("with the noise that was decoded and ", audit["declared"]["elbo"]),
     ):

@@ -25,7 +25,7 @@ PAGES += ["vae_tf/engine/README.md"]
 CORE = ["model", "data", "training", "evaluation"]
 
 ROWS = {  # of the table of results: the experiment that each is of
-    "the writeup's recipe, as it was": "writeup, as it was, test",
+    "the writeup, run again": "writeup, run again, test",
     "`Recipe.writeup()`": "Recipe.writeup(), test",
     "`Recipe.full()`": "Recipe.full(), test",
     "mixture of 500 Bernoullis, exact": "mixture of 500, test",

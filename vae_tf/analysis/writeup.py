@@ -1,5 +1,9 @@
 """What the writeup's numbers are, for the audit of them and for nothing else.
 
+Three names are kept apart. "The writeup" is the document and the numbers that it printed. "The
+writeup, run again" is its recipe with its own estimator, trained here: `train_writeup`.
+`Recipe.writeup()` is this package's objective on the same data and for as many updates.
+
 The writeup averaged two draws of z before decoding. The decoder then sees noise of scale σ/√2,
 while the KL term was that of scale σ: each term is right for a posterior of its own. The printed
 sum is therefore not a bound on log p(x), though it looks like one; it is an easy step to take.
@@ -35,7 +39,7 @@ EPOCHS = 19  # of 10,000 digits in batches of 32: 5,947 updates
 
 @keras.saving.register_keras_serializable(package="vae_tf")
 class WriteupVAE(VAE):
-    """The writeup's model with the writeup's objective, to be trained and printed as it was.
+    """The model of the writeup, run again: its network, its objective and its estimator.
 
     Its encoder puts out σ itself, of either sign: σ and −σ are the same Gaussian.
     """
@@ -109,7 +113,7 @@ class Audit:
 
 
 def train_writeup(digits, seed=0, epochs=EPOCHS, verbose=0):
-    """Trains the writeup's model by the writeup's recipe: Adam at 2e-3, halved on a plateau.
+    """Trains the writeup, run again: its model by its recipe, Adam at 2e-3, halved on a plateau.
 
     The writeup does not say how long it waited for a plateau; here it is 2 epochs without a lower
     loss on the validation digits. With either of two seeds tried that never happened.
