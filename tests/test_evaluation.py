@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from vae_tf.analysis.bounds import active_units, bound_curve, inference_gaps
+from vae_tf.engine.distributions import Normal
 from vae_tf.engine.noise import EVALUATION, normals
 from vae_tf.evaluation import Estimate, evaluate
 from vae_tf.model import SMALLEST_SCALE, VAE
@@ -238,6 +239,17 @@ def test_curve_ends_where_evaluate_does(vae, images):
     for row, count in zip(curve, (3, 50), strict=True):
         expected = evaluate(vae, images, count, seed=4).marginal_log_likelihood
         np.testing.assert_allclose(row, expected, atol=2e-5)
+
+
+def test_a_curve_of_another_posterior_ends_where_evaluate_does(vae, images):
+    def wide(images):
+        found = vae.posterior(images)
+        return tfd.Independent(Normal(found.mean(), 1.5 * found.stddev()), 1)
+
+    curve = bound_curve(vae, images, num_samples=[3, 50], posterior=wide)
+    expected = evaluate(vae, images, 50, posterior=wide).marginal_log_likelihood
+    np.testing.assert_allclose(curve[-1], expected, atol=2e-5)
+    assert (curve[-1] != bound_curve(vae, images, num_samples=[3, 50])[-1]).all()
 
 
 def test_kl_per_dimension_sums_to_the_kl(vae, images):

@@ -10,6 +10,7 @@ import matplotlib
 import matplotlib.image
 import numpy as np
 import pytest
+import scipy.special
 from matplotlib.colors import same_color
 
 from vae_tf import figures
@@ -60,6 +61,7 @@ CALLS = {
                       [[0, 1], [2, 3], [4, 5]], SETS),
     "reliability": (([0.5, 0.95], [0.4, 0.9]), ([0.6, 1.0], [0, 0.5]), ([10, 96], [4, 40]),
                     ("as is", "mended")),
+    "weights": (-35 + 2 * RNG.normal(size=500),),
 }  # fmt: skip
 
 
@@ -179,7 +181,7 @@ def test_a_short_run_keeps_a_short_window():
 
 def test_comparison_draws_both_sets_and_their_difference():
     figure = make("log_likelihood_comparison")
-    (training, validation), (difference,) = (axes.lines for axes in figure.axes)
+    (training, validation), (difference, _) = (axes.lines for axes in figure.axes)
     np.testing.assert_array_equal(training.get_xydata(), np.c_[UPDATES, LOG_LIKELIHOOD])
     np.testing.assert_array_equal(validation.get_ydata(), LOG_LIKELIHOOD - 0.5)
     np.testing.assert_allclose(difference.get_ydata(), 0.5)
@@ -188,6 +190,19 @@ def test_comparison_draws_both_sets_and_their_difference():
         assert label.get_color() == line.get_color()
     top, bottom = (t.xy[1] for t in sorted(figure.axes[0].texts[-2:], key=lambda t: -t.xy[1]))
     assert top > bottom
+
+
+def test_comparison_draws_a_band_of_two_standard_errors_around_the_difference():
+    arguments = CALLS["log_likelihood_comparison"]
+    _, below = figures.log_likelihood_comparison(*arguments, error=0.4).axes
+    (band,) = below.collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == pytest.approx((-0.3, 1.3))
+    low, high = below.get_ylim()
+    assert low < -0.3
+    assert high > 1.3
+    zero = below.lines[-1]
+    assert list(zero.get_ydata()) == [0, 0]
 
 
 def test_labels_of_lines_that_end_together_stand_apart_in_order():
@@ -308,6 +323,30 @@ def test_bound_against_samples_has_bands_of_two_standard_errors():
             heights = path.vertices[path.vertices[:, 0] == k, 1]
             assert heights.min() == pytest.approx(value - 2 * deviation)
             assert heights.max() == pytest.approx(value + 2 * deviation)
+
+
+def test_labels_of_several_lines_stand_apart():
+    names = ("one\nof two", "other\nof two", "third")
+    bounds = np.full((3, 2), -30.0) + np.array([[0.0], [0.01], [0.02]])
+    figure = figures.bound_against_samples([1, 10], bounds, np.full((3, 2), 1.0), names)
+    figure.draw_without_rendering()
+    boxes = {text.get_text(): text.get_window_extent() for text in figure.axes[0].texts}
+    first, second, third = (boxes[name] for name in names)
+    assert first.y1 < second.y0
+    assert second.y1 < third.y0
+
+
+def test_weights_show_draws_what_they_weigh_and_both_bounds():
+    (log_weights,) = CALLS["weights"]
+    axes = make("weights").axes[0]
+    bound = scipy.special.logsumexp(log_weights) - np.log(500)
+    assert [line.get_xdata()[0] for line in axes.lines] == pytest.approx(
+        [log_weights.mean(), bound]
+    )
+    draws, sums = (patch.get_xy() for patch in axes.patches)  # outlines of the two histograms
+    assert draws[:, 1].max() < sums[:, 1].max()
+    assert sums[np.argmax(sums[:, 1]), 0] > draws[np.argmax(draws[:, 1]), 0]
+    assert f"{bound:.2f}".replace("-", "−") in axes.texts[1].get_text()
 
 
 def test_context_sorts_models_and_writes_their_values():

@@ -61,11 +61,13 @@ class InferenceGaps(Results):
         return self.marginal_log_likelihood - self.refined_elbo
 
 
-def bound_curve(vae, images, num_samples=(1, 10, 100, 1_000), seed=0, verbose=0):
+def bound_curve(
+    vae, images, num_samples=(1, 10, 100, 1_000), seed=0, verbose=0, posterior=None
+):
     """Returns the importance-weighted bound for several K, all from the same draws.
 
     Args:
-        vae, images, seed, verbose: as for `evaluate`.
+        vae, images, seed, verbose, posterior: as for `evaluate`.
         num_samples: the K, rising ints >= 1.
 
     Returns:
@@ -78,7 +80,8 @@ def bound_curve(vae, images, num_samples=(1, 10, 100, 1_000), seed=0, verbose=0)
     images = checked_images(vae, images)
     if np.ndim(num_samples) != 1:
         raise ValueError(f"num_samples must be several rising ints; received {num_samples!r}.")
-    return importance_sample(vae.posterior, vae, (images,), num_samples, seed, verbose)[2]
+    posterior = vae.posterior if posterior is None else posterior
+    return importance_sample(posterior, vae, (images,), num_samples, seed, verbose)[2]
 
 
 def active_units(vae, images):

@@ -22,6 +22,7 @@ from .curves import (
     reliability,
     scatter,
     sizes,
+    weights,
 )
 from .digits import (
     binarization,
@@ -43,4 +44,5 @@ __all__ = [
     "maps", "nearest_distances", "nearest_pairs", "precision_recall", "rate_distortion",
     "recognition", "reconstructions", "reliability", "rows", "sample_grids", "samples", "save",
     "scatter", "sizes", "traversals",
+    "weights",
 ]  # fmt: skip

@@ -33,16 +33,56 @@ def elbo_terms(figure, updates, log_likelihood, kl, window=100):
 
 
 @figure_of(height=4.2, updates="N", training="N", validation="N")
-def log_likelihood_comparison(figure, updates, training, validation):
+def log_likelihood_comparison(figure, updates, training, validation, error=None):
     """E_q[log p(x|z)] on training and on validation images, and the difference, against updates.
 
     Args:
         updates, training, validation: [N]; nats per image, on sets of equal size.
+        error: standard error of the difference, in nats, for a band around it, or None.
     """
     above = {"training": (training, PALETTE[0]), "validation": (validation, PALETTE[1])}
-    difference = {"training −\nvalidation": (training - validation, BLACK)}
-    tall, _ = _over_updates(figure, updates, above, difference)
+    difference = training - validation
+    below = {"training −\nvalidation": (difference, BLACK)}
+    tall, low = _over_updates(figure, updates, above, below)
     tall.set_ylabel(f"{LOG_LIKELIHOOD} ({NATS})")
+    low.axhline(0, color=GREY, linewidth=1, zorder=1)
+    if error is not None:
+        band = difference - 2 * error, difference + 2 * error
+        low.fill_between(updates, *band, color=BLACK, alpha=0.12, linewidth=0)
+        low.set_ylim(min(band[0].min(), 0) - 0.1 * error, max(band[1].max(), 0) + 0.1 * error)
+
+
+@figure_of(height=3.2, log_weights="K")
+def weights(figure, log_weights):
+    """The importance weights of one image's draws: the ELBO, and the bound from all of them.
+
+    The share of draws in each bin stands beside these draws' share of the sum of all weights.
+
+    Args:
+        log_weights: [K], log p(x, z) / q(z|x) of each draw z, in nats.
+    """
+    largest = log_weights.max()
+    weight = np.exp(log_weights - largest)
+    elbo, bound = log_weights.mean(), largest + np.log(weight.mean())
+    bins = np.linspace(np.quantile(log_weights, 0.005), largest, 40)
+    axes = figure.subplots()
+    for values, color, name in (
+        (np.ones_like(weight), PALETTE[0], "of draws"),
+        (weight, PALETTE[1], "of the sum of weights"),
+    ):
+        share = 100 * values / values.sum()
+        style = {"histtype": "stepfilled", "color": color, "alpha": 0.55}
+        axes.hist(log_weights, bins, weights=share, label=name, **style)
+    top = axes.get_ylim()[1]
+    axes.set_ylim(0, 1.15 * top)
+    for x, name, side in ((elbo, "mean of log w:\nthe ELBO", "right"),
+                          (bound, "log of mean w:\nthe bound", "left")):  # fmt: skip
+        axes.axvline(x, color=BLACK, linewidth=1.2)
+        away = {"xytext": (4 if side == "left" else -4, -2), "textcoords": "offset points"}
+        axes.annotate(f"{name}\n{x:.2f}".replace("-", "−"), (x, 1.15 * top), va="top", ha=side,
+                      fontsize=8, **away)  # fmt: skip
+    axes.legend(loc="upper left")
+    axes.set(xlabel="log w = log p(x, z) − log q(z|x) (nats), one draw z each", ylabel="share (%)")
 
 
 @figure_of(height=2.8, kl="L")
@@ -461,7 +501,9 @@ def _label_ends(axes, x, ys, names, colors):
     scale = axes.yaxis.get_transform()  # of a logarithmic axis, say
     ys, limits = scale.transform(np.asarray(ys, float)), scale.transform(np.array(axes.get_ylim()))
     inches = axes.get_position().height * axes.figure.get_figheight()
-    apart = 0.18 / inches * np.ptp(limits) * np.arange(len(ys))  # a line of text each
+    lines = np.array([1 + name.count("\n") for name in names])
+    places = np.cumsum(lines) - lines / 2  # the middle of each, if they stood one upon another
+    apart = 0.18 / inches * np.ptp(limits) * (places - places[0])
     placed = np.maximum.accumulate(ys - apart) + apart  # each pushes those above it up
     placed -= np.mean(placed - ys)
     for name, y, color in zip(names, scale.inverted().transform(placed), colors, strict=True):
