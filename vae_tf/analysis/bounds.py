@@ -61,9 +61,7 @@ class InferenceGaps(Results):
         return self.marginal_log_likelihood - self.refined_elbo
 
 
-def bound_curve(
-    vae, images, num_samples=(1, 10, 100, 1_000), seed=0, verbose=0, posterior=None
-):
+def bound_curve(vae, images, num_samples=(1, 10, 100, 1_000), seed=0, verbose=0, posterior=None):
     """Returns the importance-weighted bound for several K, all from the same draws.
 
     Args:
