@@ -52,7 +52,9 @@ CALLS = {
     "decoded": (IMAGES[:3], MEANS[:6].reshape(2, 3, 14, 14), MEANS[:8].reshape(2, 4, 14, 14), "ab"),
     "sizes": (([2, 8], [64, 128]), [[[-3, 0.5], [0, 0]]] * 2, [[[-2, 0.25], [0, 0]]] * 2,
               [[[1, 0.1], [2, 0.2]]] * 2, ("latents", "hidden units"), (8, 128), 100),
-    "sample_grids": (MEANS[:16].reshape(2, 2, 4, 14, 14), ("one", "two"), ("means", "draws")),
+    "sample_grids": ([[MEANS[:4], MEANS[4:8]], [None, DRAWS[:4]]], ("one", "two"),
+                     ("means", "draws")),
+    "confusion": ([SHARES[:, :3], np.diag([100, 90, 80])], ("one", "two")),
     "recognition": (SETS, [97.5, 60, 40.25], ERRORS, SHARES, 0.9),
     "frechet": ([100, 200], [[2, 1], [30, 29], [5, 4.0]], [[0.5, 0.25]] * 3, SETS),
     "precision_recall": ([0.9, 0.5, 0.6], [0.9, 0.25, 0.75], [[0.01, 0.02]] * 3, SETS),
@@ -478,8 +480,12 @@ def test_sizes_draw_differences_above_gaps_with_bars_of_two_standard_errors():
 def test_sample_grids_stand_in_rows_and_columns():
     panels, names, row_names = CALLS["sample_grids"]
     figure = make("sample_grids", note="note")
-    for axes, images in zip(figure.axes, panels.reshape(4, 4, 14, 14), strict=True):
-        np.testing.assert_array_equal(np.concatenate(cells(axes, 2, 2)), images)
+    for axes, images in zip(figure.axes, [*panels[0], *panels[1]], strict=True):
+        if images is None:
+            assert not axes.images
+        else:
+            np.testing.assert_array_equal(np.concatenate(cells(axes, 2, 2)), images)
+        assert not tick_labels(axes.xaxis)
     assert [axes.get_title() for axes in figure.axes] == [*names, "", ""]
     assert [axes.get_ylabel() for axes in figure.axes] == [row_names[0], "", row_names[1], ""]
 
@@ -498,6 +504,19 @@ def test_recognition_shows_confident_shares_and_those_of_classes():
     assert "above 0.9 (%)" in left.get_xlabel()
     np.testing.assert_array_equal(right.images[0].get_array(), SHARES)
     assert [t.get_text() for t in right.texts] == [str(share) for share in SHARES.flat]
+
+
+def test_confusion_writes_shares_and_colours_what_is_wrong():
+    shares, names = CALLS["confusion"]
+    for axes, table, name in zip(make("confusion").axes, shares, names, strict=True):
+        colored = axes.images[0].get_array()
+        assert not np.diag(colored).any()
+        np.testing.assert_array_equal(colored + np.diag(np.diag(table)), table)
+        assert axes.images[0].get_clim() == (0, 31)
+        written = {text.get_position(): text.get_text() for text in axes.texts}
+        assert written == {(x, y): f"{v}" for (y, x), v in np.ndenumerate(table) if v}
+        assert tick_labels(axes.xaxis) == ["0", "1", "2"]
+        assert (axes.get_title(), axes.get_xlabel()) == (name, "read as (%)")
 
 
 def test_frechet_shows_bias_and_floor():
@@ -621,8 +640,10 @@ def test_reliability_shows_how_often_the_classifier_is_right():
         ("decoded", (IMAGES, MEANS, MEANS, "a"), r"reconstructions must be \[M, 23, 14, 14\]"),
         ("sizes", ([[1]], [[[1, 1]]], [[[1, 1]]], [[1]], "a", [1], 1), r"gap must be \[1, 2\]"),
         ("sizes", ([[1]], [[[1, 1]]], [[[1, 1]]], [[1]], "ab", [1], 1), "1 names are needed"),
-        ("sample_grids", (MEANS, "a", "b"), r"panels must be \[R, M, N, h, w\]; received \[23,"),
+        ("sample_grids", (MEANS[None], "a", "b"), "23 names are needed; received 1"),
+        ("sample_grids", (MEANS[None, :1], "a", "b"), r"panels must be \[N, h, w\]; received \[14"),
         ("sample_grids", (MEANS[None, None], "a", "bc"), "1 names are needed; received 2"),
+        ("confusion", ([[[1, 2]]], "a"), r"shares must be \[M, C, 1\]; received \[1, 1, 2\]"),
         ("recognition", ("ab", [1, 2], [1, 2], [[1]], 0.9), r"shares must be \[2, C\]; received"),
         ("frechet", ([1, 2], [[1, 2]], [[1]], "a"), r"errors must be \[1, 2\]; received \[1, 1\]"),
         ("precision_recall", ([1], [1], [1], "a"), r"errors must be \[1, 2\]; received \[1\]"),

@@ -8,6 +8,7 @@ Arrays of wrong shapes raise a ValueError that names what arrived.
 from .curves import (
     aggregate,
     bound_against_samples,
+    confusion,
     context,
     elbo_terms,
     frechet,
@@ -39,10 +40,9 @@ from .digits import (
 from .style import Figure, save
 
 __all__ = [
-    "Figure", "aggregate", "binarization", "bound_against_samples", "context", "decoded", "digits",
-    "elbo_terms", "frechet", "gaps", "kl_per_dimension", "log_likelihood_comparison", "manifold",
-    "maps", "nearest_distances", "nearest_pairs", "precision_recall", "rate_distortion",
-    "recognition", "reconstructions", "reliability", "rows", "sample_grids", "samples", "save",
-    "scatter", "sizes", "traversals",
-    "weights",
+    "Figure", "aggregate", "binarization", "bound_against_samples", "confusion", "context",
+    "decoded", "digits", "elbo_terms", "frechet", "gaps", "kl_per_dimension",
+    "log_likelihood_comparison", "manifold", "maps", "nearest_distances", "nearest_pairs",
+    "precision_recall", "rate_distortion", "recognition", "reconstructions", "reliability", "rows",
+    "sample_grids", "samples", "save", "scatter", "sizes", "traversals", "weights",
 ]  # fmt: skip

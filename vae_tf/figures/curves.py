@@ -326,7 +326,7 @@ def recognition(figure, names, confident, errors, shares, threshold):
     left.set_yticks(np.arange(len(names)), names)
     left.grid(visible=False, axis="y")
     left.margins(0.25, 0)
-    left.set_xlabel(f"probability above {threshold:g} (%)")
+    left.set_xlabel(f"share of images with a digit\nof probability above {threshold:g} (%)")
     darkest = 2.2 * shares[0].mean()
     right.imshow(shares, vmin=0, vmax=darkest, cmap="Blues", aspect="auto")
     for (y, x), share in np.ndenumerate(shares):
@@ -338,6 +338,32 @@ def recognition(figure, names, confident, errors, shares, threshold):
     right.tick_params(length=0)
     right.spines[:].set_visible(False)
     right.set_xlabel("likeliest digit (%)")
+
+
+@figure_of(height=3.7, shares="M C C", names="M texts")
+def confusion(figure, shares, names):
+    """What images of each class are read as; what is read wrongly is coloured.
+
+    Args:
+        shares: [M, classes, classes], in per cent: a row for each true class, in which columns say
+            what its images are read as.
+        names: of the M tables.
+    """
+    every = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    classes, right = np.arange(shares.shape[1]), np.eye(shares.shape[1], dtype=bool)
+    darkest = max(shares[:, ~right].max(), 1)
+    for axes, table, name in zip(every, shares, names, strict=True):
+        axes.imshow(np.where(right, 0, table), vmin=0, vmax=darkest, cmap="Blues")
+        for (y, x), share in np.ndenumerate(table):
+            dark = share > 0.65 * darkest and y != x
+            color, weight = "white" if dark else BLACK, "bold" if y == x else "normal"
+            if share >= 0.5:
+                style = {"color": color, "weight": weight, "fontsize": 8}
+                axes.text(x, y, f"{share:.0f}", ha="center", va="center", **style)
+        axes.set(xticks=classes, yticks=classes, xlabel="read as (%)", title=name)
+        axes.grid(visible=False)
+        axes.tick_params(length=0)
+    every[0].set_ylabel("class of the digit")
 
 
 @figure_of(height=4.2, counts="C", distances="M C", errors="M C", names="M texts")

@@ -102,18 +102,25 @@ def samples(figure, means, draws):
     right.set_title("draws from p(x|z)")
 
 
-@figure_of(panels="R M N h w", row_names="R texts", names="M texts")
+@figure_of()
 def sample_grids(figure, panels, names, row_names):
     """Square grids of images, all as given: a column for each model.
 
     Args:
-        panels: [R, M, N, height, width], values in [0, 1].
+        panels: R rows of M grids, [N, height, width] each, values in [0, 1]; None in place of a
+            grid leaves its place empty.
         names: of the M models.
         row_names: of the R rows of grids, such as means and draws.
     """
+    (row_names,) = checked(f"{len(panels)} texts", row_names=row_names)
+    for row in panels:
+        (names,) = checked(f"{len(row)} texts", names=names)
     every = figure.subplots(len(row_names), len(names), squeeze=False)
-    for axes, images in zip(every.flat, panels.reshape(-1, *panels.shape[2:]), strict=True):
-        _square(axes, images)
+    for axes, images in zip(every.flat, [each for row in panels for each in row], strict=True):
+        if images is None:
+            _bare(axes)
+        else:
+            _square(axes, *checked("N h w", panels=images))
     for axes, name in zip(every[0], names, strict=True):
         axes.set_title(name)
     for axes, name in zip(every[:, 0], row_names, strict=True):
@@ -237,11 +244,16 @@ def _mosaic(axes, images, gap=(2, 2), group=(1, 1)):
         for column, left in enumerate(lefts):
             picture[top : top + tall, left : left + wide] = images[row, column]
     axes.imshow(picture, vmin=0, vmax=1)
+    _bare(axes)
+    return tops + (tall - 1) / 2, lefts + (wide - 1) / 2
+
+
+def _bare(axes):
+    """Takes away ticks, grid and frame."""
     axes.set(xticks=[], yticks=[])
     axes.tick_params(length=0)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    return tops + (tall - 1) / 2, lefts + (wide - 1) / 2
 
 
 def _starts(count, size, gap, group):
