@@ -114,7 +114,8 @@ def record(m, directory=".", name="bad", digits=None, values=None):
 
 
 FUNCTIONS = {
-    "load_mnist": lambda m, source: vae_tf.load_mnist(source),
+    "load_mnist": lambda m, source="auto", **bad: vae_tf.load_mnist(source, **bad),
+    "load_fashion_mnist": lambda m, **bad: vae_tf.load_fashion_mnist(**bad),
     "binarize": lambda m, images: binarize(images),
     "Split": split,
     "balanced": lambda m, per_class: m.digits.train.balanced(per_class),
@@ -193,7 +194,7 @@ FUNCTIONS = {
 }
 VALUE, TYPE = ValueError, TypeError
 WRONG_IMAGES = {  # functions of good images
-    "grey": (lambda x: x * 0.5, VALUE, r"0 and 1; .*\[0, 0.5\]. Binarize .*> 0.5\), or over"),
+    "grey": (lambda x: x * 0.5, VALUE, r"0 and 1; .*\[0, 0.5\]. Binarize .*> 0.5\), or train"),
     "grey levels": (
         lambda x: x * 255,
         VALUE,
@@ -225,11 +226,24 @@ OF_ANOTHER_SHAPE = {
 TAKE_IMAGES = ["fit validation", "keras evaluate", "predict", "reconstruct", "evaluate", "audit"]
 TAKE_IMAGES += ["bound_curve", "active_units", "inference_gaps"]
 TAKE_IMAGES += [f"{do}_on_batch" for do in ("train", "test", "predict")]
+FORMS = [
+    (dict(size=size), VALUE, f"size must be 14 or 28; received {re.escape(repr(size))}")
+    for size in (0, 20, 56, "28", (28, 28), None, True)
+] + [
+    (dict(binarization=value), VALUE, f'"threshold", "dynamic", "none"; received {value!r}')
+    for value in ("Dynamic", "", None, 0.5, True)
+]
 BAD = {
     "load_mnist": [
         (dict(source=source), VALUE, f'"sample" or the path .* received {re.escape(repr(source))}')
         for source in ("kears", "", "Auto", "no/such", Path("tfds"), None, 3, ["x"])
-    ],
+    ]
+    + FORMS,
+    "load_fashion_mnist": [
+        (dict(source=source), VALUE, f'"keras" or the path .* received {re.escape(repr(source))}')
+        for source in ("kears", "tfds", "no/such", None)
+    ]
+    + FORMS,
     "binarize": [
         (dict(images=np.zeros([2, 28, 28])), VALUE, r"uint8 \[N, 28, 28\].*received float64"),
         (dict(images=np.zeros([28, 28], np.uint8)), VALUE, r"received uint8 \[28, 28\]"),
@@ -267,6 +281,10 @@ BAD = {
         (dict(hidden_units=(200, 0)), VALUE, "hidden_units .* received 0"),
         (dict(hidden_units=(200, 2.5)), TYPE, "hidden_units must be an int; received 2.5"),
         (dict(hidden_units="128"), TYPE, "hidden_units must be an int; received '128'"),
+        (dict(objective="ELBO"), VALUE, "objective must be \"elbo\" or \"iwae\"; received 'ELBO'"),
+        (dict(objective=None), VALUE, "objective must .* received None"),
+        (dict(dynamic_binarization=1), TYPE, "dynamic_binarization must be True or False; rec.* 1"),
+        (dict(dynamic_binarization="yes"), TYPE, "dynamic_binarization .* received 'yes'"),
         (dict(image_shape=(14,)), VALUE, r"image_shape must be \(height, width\)"),
         (dict(image_shape=(9, 12, 1)), VALUE, r"received \(9, 12, 1\)\. Leave the channel out"),
         (dict(image_shape=(14, 0)), VALUE, "image_shape .* received 0"),

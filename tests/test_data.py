@@ -22,7 +22,7 @@ import pytest
 from mnist_files import NAMES, assert_same, expected_digits, fail, fake_keras, fake_tfds
 
 from vae_tf import VAE, data, train
-from vae_tf.data import Dataset, Split, binarize, from_arrays, load_mnist
+from vae_tf.data import Dataset, Split, binarize, from_arrays, load_fashion_mnist, load_mnist
 from vae_tf.sources import mnist as search
 from vae_tf.sources import providers
 
@@ -342,10 +342,13 @@ def cached(mnist, tmp_path):
     return search._cache_file(), expected
 
 
-def rewrite(file, change=lambda digits: digits, version=1):
+def rewrite(file, change=lambda array: array, version=2):
+    """Writes a cache anew; `change` is applied to its training images and labels."""
     with np.load(file) as stored:
-        digits = stored["digits"]
-    np.savez(file, version=version, digits=change(digits))
+        arrays = dict(stored)
+    for name in ("train_images", "train_labels"):
+        arrays[name] = change(arrays[name])
+    np.savez(file, **arrays | {"version": version})
 
 
 class Unpickled:
@@ -359,12 +362,15 @@ CORRUPTION = {
     "truncated": lambda file: file.write_bytes(file.read_bytes()[:-200]),
     "empty": lambda file: file.write_bytes(b""),
     "flipped": lambda f: f.write_bytes(files.flip(f.read_bytes(), f.stat().st_size // 2)),
-    "older format": lambda file: rewrite(file, version=0),
-    "other bits": lambda file: rewrite(file, lambda digits: digits ^ 1),
-    "fewer digits": lambda file: rewrite(file, lambda digits: digits[:-51]),
-    "no array": lambda file: rewrite(file, lambda digits: 0),
-    "objects": lambda file: rewrite(file, lambda digits: np.array([Unpickled()], object)),
-    "no digits": lambda file: np.savez(file, version=1),
+    "older format": lambda file: rewrite(file, version=1),
+    "other bits": lambda file: rewrite(file, lambda array: array ^ 1),
+    "another order": lambda file: rewrite(file, lambda array: array[::-1]),
+    "another shape": lambda file: rewrite(file, lambda array: array.reshape(-1, 2)),
+    "another type": lambda file: rewrite(file, lambda array: array.view(np.int8)),
+    "fewer digits": lambda file: rewrite(file, lambda array: array[:-1]),
+    "no array": lambda file: rewrite(file, lambda array: 0),
+    "objects": lambda file: rewrite(file, lambda array: np.array([Unpickled()], object)),
+    "no digits": lambda file: np.savez(file, version=2),
     "pickle": lambda file: file.write_bytes(pickle.dumps(Unpickled())),
     "one array": lambda file: file.write_bytes(b"\x93NUMPY\x01\x00v\x00" + bytes(200)),
 }
@@ -388,7 +394,7 @@ def test_full_disk_leaves_nothing_behind(mnist, tmp_path, monkeypatch):
         Path(path).write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", savez)
+    monkeypatch.setattr(np, "savez_compressed", savez)
     with pytest.warns(UserWarning, match=r"not cached: .*No space left"):
         digits = load_mnist(files.write_files(tmp_path / "files"))
     assert_same(digits, expected_digits(mnist, "directory"))
@@ -397,7 +403,7 @@ def test_full_disk_leaves_nothing_behind(mnist, tmp_path, monkeypatch):
 
 def test_interruption_leaves_the_old_cache(cached, tmp_path, monkeypatch):
     file, expected = cached
-    monkeypatch.setattr(np, "savez", fail(KeyboardInterrupt()))
+    monkeypatch.setattr(np, "savez_compressed", fail(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         load_mnist(tmp_path / "files")
     assert os.listdir(file.parent) == [file.name]
@@ -458,6 +464,90 @@ def test_cache_folder(monkeypatch, ours, users, expected):
     for name, value in {"VAE_TF_CACHE": ours, "XDG_CACHE_HOME": users, "HOME": "/c"}.items():
         monkeypatch.setenv(name, value)
     assert search._cache_file().parent == Path(expected)
+
+
+# Other sizes and binarizations.
+
+
+@pytest.mark.parametrize("size", [14, 28])
+def test_forms_of_the_same_digits(mnist, tmp_path, size):
+    folder = files.write_files(tmp_path / "files")
+    grey, cut, drawn = (
+        load_mnist(folder, size, binarization) for binarization in ("none", "threshold", "dynamic")
+    )
+    (train, labels), (test, _) = (files.in_content_order(*part) for part in mnist)
+    levels = np.concatenate([train, test]).astype(np.float64) / 255
+    if size == 14:
+        levels = levels.reshape(-1, 14, 2, 14, 2).mean(axis=(2, 4))
+    splits = "train", "validation", "test"
+    for name, expected in zip(splits, np.split(levels, (300, 310)), strict=True):
+        images = getattr(grey, name).images
+        assert images.dtype == np.float32
+        np.testing.assert_allclose(images, expected, rtol=1e-6)
+        np.testing.assert_array_equal(getattr(cut, name).images, expected > 128 / 255)
+        np.testing.assert_array_equal(getattr(cut, name).labels, getattr(grey, name).labels)
+    np.testing.assert_array_equal(drawn.train.images, grey.train.images)
+    np.testing.assert_array_equal(drawn.train.labels, labels)
+    draws = np.concatenate([drawn.validation.images, drawn.test.images])
+    assert draws.dtype == np.uint8
+    z = (draws - levels[300:]).sum() / np.sqrt((levels[300:] * (1 - levels[300:])).sum())
+    assert abs(z) < 4  # as often as the levels say
+    assert 0.1 < np.mean(draws != (levels[300:] > 0.5)) < 0.4  # and not by a threshold
+    again = load_mnist(folder, size, "dynamic")
+    np.testing.assert_array_equal(again.test.images, drawn.test.images)
+    assert drawn.name == f"MNIST {size}×{size}, dynamically binarized"
+    assert (drawn.binarization, drawn.source) == ("dynamic", "directory")
+
+
+def test_the_sample_has_all_forms_too():
+    digits = load_mnist("sample", 28, "dynamic")
+    assert digits.name == "5,000-digit sample of MNIST 28×28, dynamically binarized"
+    assert [len(s) for s in (digits.train, digits.validation, digits.test)] == [4_000, 500, 500]
+    assert digits.is_sample
+    assert digits.train.images.shape[1:] == digits.test.images.shape[1:] == (28, 28)
+
+
+@pytest.fixture
+def clothes(mnist, tmp_path, monkeypatch):
+    """A folder of files that stand in for Fashion-MNIST's."""
+    folder = files.write_files(tmp_path / "clothes")
+    sums = {name: providers.FILES[name][:1] for name in NAMES}
+    monkeypatch.setattr(providers, "FASHION_FILES", sums)
+    return folder
+
+
+def test_fashion_mnist(clothes, mnist, monkeypatch, tmp_path):
+    expected = expected_digits(mnist, "directory")
+    names = ("train", "validation", "test")
+    for name in names:
+        images = getattr(load_fashion_mnist(clothes, 14, "threshold"), name).images
+        np.testing.assert_array_equal(images, getattr(expected, name).images)
+    grey = load_fashion_mnist(str(clothes))
+    assert grey.name == "Fashion-MNIST 28×28, grey"
+    assert grey.train.images.shape == (300, 28, 28)
+    monkeypatch.setenv("VAE_TF_FASHION_MNIST_DIR", str(clothes))
+    assert load_fashion_mnist().source == "directory"
+    monkeypatch.delenv("VAE_TF_FASHION_MNIST_DIR")
+    keras_home = tmp_path / "KERAS_HOME" / "datasets"
+    keras_home.mkdir(parents=True)
+    clothes.rename(keras_home / "fashion-mnist")
+    assert load_fashion_mnist().source == "keras"
+
+
+def test_fashion_mnist_is_refused_where_it_cannot_be_had():
+    with pytest.raises(ConnectionError, match="does not answer") as caught:
+        load_fashion_mnist()
+    assert "VAE_TF_FASHION_MNIST_DIR" in caught.value.__notes__[0]
+
+
+def test_files_that_are_not_fashion_mnist_are_refused(clothes, monkeypatch):
+    damaged = clothes / f"{NAMES[0]}.gz"
+    damaged.write_bytes(files.flip(damaged.read_bytes(), 100))
+    with pytest.raises(ValueError, match=f"{NAMES[0]}.gz: expected SHA-256 .*, found"):
+        load_fashion_mnist(clothes)
+    damaged.unlink()
+    with pytest.raises(FileNotFoundError, match=f"{NAMES[0]}.gz"):
+        load_fashion_mnist(clothes)
 
 
 # The whole of MNIST.

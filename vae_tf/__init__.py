@@ -19,7 +19,7 @@ if found != "tensorflow":
         "the backend in Keras's keras.json, to tensorflow, and start Python anew."
     )
 
-from .data import from_arrays, load_mnist
+from .data import from_arrays, load_fashion_mnist, load_mnist
 from .engine.blocks import DivergenceError
 from .engine.loading import load_model
 from .evaluation import evaluate
@@ -38,6 +38,7 @@ __all__ = [
     "export_explorer",
     "figures",
     "from_arrays",
+    "load_fashion_mnist",
     "load_mnist",
     "load_model",
     "load_pretrained",

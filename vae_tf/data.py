@@ -1,7 +1,8 @@
-"""Data sets of images: MNIST as binary 14x14 digits, or images of one's own.
+"""Data sets of images: MNIST as binary 14x14 digits, other sizes of it, or images of one's own.
 
     digits = load_mnist()                    # searches; see `load_mnist` for the order
     train = digits.train.balanced(1_000)     # the writeup's protocol: 1,000 digits of each class
+    large = load_mnist(size=28, binarization="dynamic")  # the literature's
     shirts = from_arrays(images, labels, name="shirts")
 
 split        all of MNIST                             5,000-digit sample   used for
@@ -19,9 +20,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from .engine import checks
-from .sources import mnist
+from .sources import fashion, mnist
 
 MNIST_CUTS, SAMPLE_CUTS = (60_000, 61_000), (4_000, 4_500)  # train | validation | test
+BINARIZATIONS = {
+    "threshold": "",
+    "dynamic": ", dynamically binarized",
+    "none": ", grey",
+}  # and what they add to a data set's name
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -97,6 +103,7 @@ class Dataset:
     test: Split
     source: str  # "cache", "directory", "tfds", "keras" or "sample"; "arrays" for one's own
     name: str = "MNIST"  # what figures and tables call the data
+    binarization: str = "threshold"  # "dynamic" where the training images are grey levels
 
     @property
     def is_sample(self):
@@ -104,7 +111,7 @@ class Dataset:
         return self.source == "sample"
 
 
-def load_mnist(source="auto"):
+def load_mnist(source="auto", size=14, binarization="threshold"):
     """Loads MNIST, checked against the SHA-256 of its content, from the first place that has it.
 
     Args:
@@ -113,20 +120,78 @@ def load_mnist(source="auto"):
             unpacked), or "auto", which tries in turn: our cache (in `VAE_TF_CACHE`, else the user's
             cache folder), the directory `VAE_TF_MNIST_DIR`, "tfds", "keras", "sample".
             Where `VAE_TF_MNIST_DIR` is set, "tfds" reads its files and downloads nothing.
+        size: 28, or 14, where each pixel is the mean of a block of 2x2.
+        binarization: what makes pixels of 0 and 1 from grey levels, which are in [0, 1].
+            "threshold": 1 above 128/255, else 0.
+            "dynamic": a pixel is 1 with the probability that its level is. Training images stay
+            levels, float32, from which `VAE(dynamic_binarization=True)` draws anew in every
+            update; validation and test images are drawn here, once, by the seeds 0 and 1.
+            "none": levels stay levels in all splits, for a likelihood of grey images.
 
     Returns:
         `Dataset`. With "auto", a warning says so if they are only the sample, and why.
 
     Raises:
-        ValueError: if `source` is none of these, or what it serves is not MNIST.
+        ValueError: if an argument is none of these, or what a source serves is not MNIST.
         OSError: if files are missing, or the host of a download does not answer.
         ImportError: if the package asked for is missing or broken.
+
+    Source: Burda, Grosse & Salakhutdinov (2016), for dynamic binarization; Salakhutdinov & Murray
+        (2008), for drawing from grey levels.
     """
-    images, labels, source = mnist.load(source, binarize)
+    _check_form(size, binarization)
+    parts, source = mnist.load(source)
     is_sample = source == "sample"
     cuts = SAMPLE_CUTS if is_sample else MNIST_CUTS
     name = "5,000-digit sample of MNIST" if is_sample else "MNIST"
-    return Dataset(*map(Split, np.split(images, cuts), np.split(labels, cuts)), source, name)
+    return _dataset(parts, cuts, source, name, size, binarization)
+
+
+def load_fashion_mnist(source="auto", size=28, binarization="none"):
+    """Loads Fashion-MNIST, whose files are checked against their SHA-256.
+
+    Args:
+        source: "keras", the path of a directory of the four files as they are distributed, or
+            "auto": the directory `VAE_TF_FASHION_MNIST_DIR` where that is set, else "keras".
+        size, binarization: as for `load_mnist`.
+
+    Returns:
+        `Dataset`, split as MNIST is.
+
+    Raises:
+        ValueError: if an argument is none of these, or a file is another.
+        OSError: if files are missing, or the host of a download does not answer: there is no sample
+            of these images that could stand in.
+
+    Source: Xiao, Rasul & Vollgraf (2017), Fashion-MNIST, https://arxiv.org/abs/1708.07747.
+    """
+    _check_form(size, binarization)
+    parts, source = fashion.load(source)
+    return _dataset(parts, MNIST_CUTS, source, "Fashion-MNIST", size, binarization)
+
+
+def _check_form(size, binarization):
+    if isinstance(size, bool) or size not in (14, 28):
+        raise ValueError(f"size must be 14 or 28; received {size!r}.")
+    if not isinstance(binarization, str) or binarization not in BINARIZATIONS:
+        names = ", ".join(f'"{name}"' for name in BINARIZATIONS)
+        raise ValueError(f"binarization must be one of {names}; received {binarization!r}.")
+
+
+def _dataset(parts, cuts, source, name, size, binarization):
+    """Returns the data set of parts of (grey images [N, 28, 28], labels [N])."""
+    if binarization == "threshold":
+        images = np.concatenate([binarize(images, size) for images, _ in parts])
+    else:
+        images = np.concatenate([grey_levels(images, size) for images, _ in parts])
+    labels = np.concatenate([labels for _, labels in parts])
+    train, *held_out = np.split(images, cuts)
+    if binarization == "dynamic":
+        held_out = [draw_once(levels, seed) for seed, levels in enumerate(held_out)]
+    if (size, binarization) != (14, "threshold"):
+        name = f"{name} {size}×{size}{BINARIZATIONS[binarization]}"
+    splits = map(Split, (train, *held_out), np.split(labels, cuts))
+    return Dataset(*splits, source, name, binarization)
 
 
 def from_arrays(images, labels=None, name="own images", seed=0):
@@ -165,21 +230,42 @@ def from_arrays(images, labels=None, name="own images", seed=0):
     return Dataset(*splits, "arrays", name)
 
 
-def binarize(images):
-    """Returns uint8 [N, 14, 14]: 1 where the mean of a 2x2 block of grey is above 128, else 0.
+def binarize(images, size=14):
+    """Returns uint8 [N, size, size]: 1 where a pixel's level, of 0 to 255, is above 128, else 0.
 
     Args:
         images: uint8 [N, 28, 28].
+        size: 28, or 14, where each pixel is the mean of a block of 2x2.
 
     Raises:
-        ValueError: on any other shape or type.
+        ValueError: on any other shape, type or size.
     """
+    sums, count = _block_sums(images, size)
+    return (sums > 128 * count).astype(np.uint8)
+
+
+def grey_levels(images, size=28):
+    """Returns float32 [N, size, size], levels in [0, 1], of uint8 [N, 28, 28]; as `binarize`."""
+    sums, count = _block_sums(images, size)
+    return sums.astype(np.float32) / np.float32(255 * count)
+
+
+def _block_sums(images, size):
+    """Returns the sums of the blocks that become pixels, exact in 16 bits, and a block's pixels."""
+    _check_form(size, "threshold")
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (28, 28):
         raise ValueError(
             "images must be uint8 [N, 28, 28], values 0 to 255; "
             f"received {images.dtype} {list(images.shape)}."
         )
-    # The sum of four pixels is at most 1,020: exact in 16 bits, and its mean > 128 is sum > 512.
+    if size == 28:
+        return images.astype(np.uint16), 1
     rows = images[:, 0::2].astype(np.uint16) + images[:, 1::2]  # [N, 14, 28]
-    return (rows[:, :, 0::2] + rows[:, :, 1::2] > 512).astype(np.uint8)  # [N, 14, 14]
+    return rows[:, :, 0::2] + rows[:, :, 1::2], 4  # [N, 14, 14], at most 1,020
+
+
+def draw_once(levels, seed):
+    """Returns uint8 images of the shape of levels in [0, 1], each pixel 1 with that probability."""
+    draws = np.random.default_rng(seed).random(levels.shape, np.float32)
+    return (draws < levels).astype(np.uint8)

@@ -28,7 +28,7 @@ import tensorflow_probability as tfp
 
 from .engine import checks
 from .engine.chunks import sum_over_draws
-from .engine.distributions import as_independent, sample_and_log_prob
+from .engine.distributions import as_independent
 from .engine.noise import EVALUATION
 from .model import VAE
 
@@ -219,13 +219,11 @@ def _add_samples(make_posterior, vae, seed, block, arrays, span, sums):
 
     The sums are log Σ_k w_k, Σ_k log p(x|z_k) and Σ_k log q(z_k|x) − log p(z_k), float64 [B] each.
     """
-    posterior, prior = make_posterior(*arrays), vae.prior()
+    posterior = make_posterior(*arrays)
 
     def add(first, log_sum, *totals):
         places = tf.stack([seed, EVALUATION, span[0], first])
-        latents, log_posterior = sample_and_log_prob(posterior, block, places)  # [S, B, L], [S, B]
-        log_likelihood = vae.likelihood(latents).log_prob(arrays[0])  # [S, B]
-        log_ratio = log_posterior - prior.log_prob(latents)
+        _, log_likelihood, log_ratio = vae.weigh(posterior, arrays[0], block, places)  # [S, B]
         log_weights = log_likelihood - log_ratio
         is_real = first + tf.range(block)[:, None] < span[2]  # the last block is too large
         log_weights = tf.where(is_real, tf.cast(log_weights, tf.float64), -np.inf)

@@ -7,9 +7,11 @@ p(z)       prior N(0, I)                 vae.prior()                   [],  [L]
 q(z|x)     posterior N(loc, scale²)      vae.posterior(images)         [B], [L]
 p(x|z)     Bernoulli likelihood          vae.likelihood(latents)       [B], [height, width]
 ELBO       E_q[log p(x|z)] − KL[q‖p]     vae.elbo_terms(images, seed)  [B] each
+w          p(x|z) p(z) / q(z|x)          vae.weigh(...)                [S, B]
 
 Everything is in nats per image: summed over pixels and over latent dimensions.
-Source: Kingma & Welling (2014), Auto-Encoding Variational Bayes, https://arxiv.org/abs/1312.6114.
+Sources: Kingma & Welling (2014), Auto-Encoding Variational Bayes, https://arxiv.org/abs/1312.6114;
+Burda, Grosse & Salakhutdinov (2016), Importance Weighted Autoencoders, https://arxiv.org/abs/1509.00519.
 """
 
 import math
@@ -21,9 +23,14 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from .engine import checks
-from .engine.distributions import IndependentBernoulli, Normal, kl_divergence
+from .engine.distributions import (
+    IndependentBernoulli,
+    Normal,
+    kl_divergence,
+    sample_and_log_prob,
+)
 from .engine.networks import dense_layers
-from .engine.noise import RECONSTRUCTION
+from .engine.noise import RECONSTRUCTION, draw_pixels
 from .engine.private import default_seeds
 from .engine.state import Setting
 from .engine.trainer import Trainer
@@ -32,7 +39,8 @@ tfd = tfp.distributions
 
 LARGEST_BETA = 1e30  # beta · KL must stay below 3e38, where float32 ends: a KL of 10⁸ still does
 SMALLEST_SCALE = 1e-6  # softplus underflows to 0 below −87, and log 0 would make the KL infinite
-FORMAT = 2  # of saved configurations; 1 had one width of hidden layers, and can be read
+FORMAT = 3  # of saved configurations; older ones, with fewer arguments, can be read
+OBJECTIVES = ("elbo", "iwae")
 
 
 class ElboTerms(NamedTuple):
@@ -72,6 +80,10 @@ class VAE(Trainer):
             (Bowman et al., 2016); 0 is none. Each batch is one update, unless the optimizer
             accumulates gradients. In `evaluate` and validation the weight is beta.
         num_samples: draws of z per image in training, an int >= 1.
+        objective: what training maximizes: "elbo", the mean over draws, or "iwae", the
+            importance-weighted bound from `num_samples` draws.
+        dynamic_binarization: True has `fit` and `evaluate` take grey levels in [0, 1], and draw the
+            pixels from them, anew in every update. Images of 0 and 1 stay as they are.
         seed: of the initial weights, the noise and the order of images; an int in [0, 2³¹).
 
     Raises:
@@ -94,6 +106,8 @@ class VAE(Trainer):
         beta=1.0,
         kl_warmup=0,
         num_samples=1,
+        objective="elbo",
+        dynamic_binarization=False,
         seed=0,
         **kwargs,
     ):
@@ -102,6 +116,8 @@ class VAE(Trainer):
         self.hidden_units = checks.widths("hidden_units", hidden_units)
         self.beta, self.kl_warmup = beta, kl_warmup
         self.num_samples = checks.integer("num_samples", num_samples, 1, 2**16)
+        self.objective = checks.one_of("objective", objective, OBJECTIVES)
+        self.dynamic_binarization = checks.boolean("dynamic_binarization", dynamic_binarization)
         with default_seeds(self.seed):  # so that layers that are given no seed depend on it too
             self.encoder, self.decoder = self.make_encoder(), self.make_decoder()
         self.built = True  # all weights are made; Keras warns when it saves a model that says no
@@ -183,10 +199,28 @@ class VAE(Trainer):
         kl = kl_divergence(posterior, self.prior(), latents)
         return ElboTerms(tf.reduce_mean(log_likelihood, axis=0), kl)  # over draws
 
+    def weigh(self, posterior, images, num_samples, seed):
+        """Draws codes z ~ q(z|x); log w is log p(x|z) less log q(z|x) − log p(z).
+
+        Args:
+            posterior: q(z|x): batch shape [B], event shape [L].
+            images: [B, height, width].
+            num_samples: S.
+            seed: two integers; or four, as `engine.distributions` says.
+
+        Returns:
+            The draws, [S, B, L], and these two, [S, B] each, in nats.
+        """
+        latents, log_posterior = sample_and_log_prob(posterior, num_samples, seed)
+        log_likelihood = self.likelihood(latents).log_prob(images)
+        return latents, log_likelihood, log_posterior - self.prior().log_prob(latents)
+
     def loss_per_image(self, images, seed, kl_weight):
         """Returns the loss of each image, and the terms of its ELBO, which are reported beside it.
 
         Training, tests and the watch for divergence call it. A loss of one's own is written here.
+        For "iwae" it is −log mean w over `num_samples` draws, where log w is log p(x|z) less
+        `kl_weight` times log q(z|x) − log p(z).
 
         Args:
             images: [B, height, width].
@@ -198,8 +232,19 @@ class VAE(Trainer):
             `(losses, terms)`: [B], not a scalar, because images may have weights; and `ElboTerms`,
             which stay those of the ELBO whatever the loss is.
         """
-        terms = self.elbo_terms(images, seed, self.num_samples)
-        return kl_weight * terms.kl - terms.log_likelihood, terms
+        if checks.one_of("objective", self.objective, OBJECTIVES) == "elbo":
+            terms = self.elbo_terms(images, seed, self.num_samples)
+            return kl_weight * terms.kl - terms.log_likelihood, terms
+        posterior = self.posterior(images)
+        latents, log_likelihood, log_ratio = self.weigh(posterior, images, self.num_samples, seed)
+        log_weights = log_likelihood - kl_weight * log_ratio  # [S, B]
+        bound = tf.reduce_logsumexp(log_weights, axis=0) - math.log(self.num_samples)  # over draws
+        kl = kl_divergence(posterior, self.prior(), latents)
+        return -bound, ElboTerms(tf.reduce_mean(log_likelihood, axis=0), kl)
+
+    def observed(self, images, seed):
+        """Returns images as the likelihood sees them: drawn from grey levels, or as they are."""
+        return draw_pixels(images, seed) if self.dynamic_binarization else images
 
     def kl_weight(self, batch):
         """Returns the weight of the KL, a scalar, in training batch number `batch`, from 0."""
@@ -211,10 +256,10 @@ class VAE(Trainer):
         """Trains on a batch: images, or `(images, targets, weights)`; targets are not looked at."""
         images, weights = self.unpack(data)
         batch = self.batches_trained()
+        seed = self.batch_seed(batch)
+        images = self.observed(images, seed)
         with tf.GradientTape() as tape:
-            losses, terms = self.loss_per_image(
-                images, self.batch_seed(batch), self.kl_weight(batch)
-            )
+            losses, terms = self.loss_per_image(images, seed, self.kl_weight(batch))
             losses = self.with_layer_losses(losses)
             loss = self.scaled_mean(losses, weights)  # over images; scaled for the optimizer
         self.apply_gradients(tape, loss)
@@ -223,7 +268,9 @@ class VAE(Trainer):
     def test_step(self, data):
         """Tests a batch; its noise depends on the seed and on how many images came before it."""
         images, weights = self.unpack(data)
-        losses, terms = self.loss_per_image(images, self.test_seed(images), self.setting("beta"))
+        seed = self.test_seed(images)
+        images = self.observed(images, seed)
+        losses, terms = self.loss_per_image(images, seed, self.setting("beta"))
         return self.report(weights, self.with_layer_losses(losses), *terms)
 
     def call(self, images):
@@ -274,7 +321,8 @@ class VAE(Trainer):
     def get_config(self):
         """Returns the arguments that make this model again, and the number of their format."""
         names = ("latent_dim", "hidden_units", "image_shape", "beta", "kl_warmup", "num_samples")
-        values = {name: getattr(self, name) for name in (*names, "seed")}
+        names += ("objective", "dynamic_binarization", "seed")
+        values = {name: getattr(self, name) for name in names}
         return super().get_config() | values | {"format": FORMAT}
 
     @classmethod

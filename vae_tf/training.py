@@ -82,6 +82,11 @@ class Recipe:
             evaluate_every=1_000,
         )
 
+    @classmethod
+    def literature(cls):
+        """For 28×28 digits and two layers of 200 units each way. An hour on two cores."""
+        return cls(updates=1_000_000, batch_size=50, learning_rate=2e-3, evaluate_every=1_000)
+
     def optimizer(self):
         """Returns a new Keras optimizer that follows this recipe."""
         warmup_steps = round(self.warmup * self.updates)
@@ -198,11 +203,14 @@ def train(data, recipe=None, vae=None, seed=None, verbose="auto", directory=None
         )
     seed = None if seed is None else checks.integer("seed", seed, 0)
     if vae is None:
-        vae = VAE(image_shape=split.images.shape[1:], seed=seed or 0)
+        is_dynamic = data.binarization == "dynamic"
+        vae = VAE(
+            image_shape=split.images.shape[1:], dynamic_binarization=is_dynamic, seed=seed or 0
+        )
     elif seed is not None:
         vae.seed = seed
     recipe.compile(vae)
-    sets = vae.checked_images(split.images), vae.checked_images(data.validation.images)
+    sets = vae.trained_images(split.images), vae.trained_images(data.validation.images)
 
     def fit(updates, **kwargs):
         vae.fit(sets[0], batch_size=recipe.batch_size, steps_per_epoch=updates, **kwargs)

@@ -29,7 +29,7 @@ def output_directory(data):
     directory = Path(base)
     if data.is_sample:
         directory /= "sample"
-    elif data.source == "arrays" or data.name != "MNIST":
+    elif data.source == "arrays" or not data.name.startswith("MNIST"):
         directory /= "-".join(re.findall(r"\w+", data.name.lower())) or "own-images"
     directory.mkdir(parents=True, exist_ok=True)
     return directory

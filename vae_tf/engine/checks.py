@@ -50,6 +50,29 @@ def positive(name, value):
     return float(value)
 
 
+def one_of(name, value, allowed):
+    """Returns one of several texts.
+
+    Raises:
+        ValueError: if it is none of them.
+    """
+    if not isinstance(value, str) or value not in allowed:
+        names = " or ".join(f'"{each}"' for each in allowed)
+        raise ValueError(f"{name} must be {names}; received {value!r}.")
+    return value
+
+
+def boolean(name, value):
+    """Returns True or False.
+
+    Raises:
+        TypeError: if it is neither.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False; received {value!r}.")
+    return bool(value)
+
+
 def array(name, values):
     """Returns values as an array of real numbers, of any shape.
 
@@ -188,7 +211,25 @@ def _binary_or_grey(values):
             "Binarize them (images > 127), or divide them by 255 and override the model's "
             "`likelihood` (README, Change it)."
         )
-    return "Binarize them (images > 0.5), or override the model's `likelihood` (README, Change it)."
+    return (
+        "Binarize them (images > 0.5), or train VAE(dynamic_binarization=True), which draws pixels "
+        "from them, or override the model's `likelihood` (README, Change it)."
+    )
+
+
+def grey_levels(name, values, shape):
+    """Returns images as float32 [N, height, width], levels in [0, 1].
+
+    Raises:
+        TypeError, ValueError: as `images`, or if a level is outside.
+    """
+    values = images(name, values, shape)
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ValueError(
+            f"{name} must be grey levels in [0, 1], or 0 and 1; received {values.dtype} values in "
+            f"[{values.min():g}, {values.max():g}]. Divide bytes by 255."
+        )
+    return values.astype(np.float32)
 
 
 def binary_images(name, values, shape=None):

@@ -42,7 +42,9 @@ class Course(keras.callbacks.Callback):
         super().__init__()
         self.vae, self.updates, self.folder = vae, updates, folder
         size = min(map(len, sets))  # so that the two curves can be compared
-        self.sets = [tf.constant(images[:size]) for images in sets]
+        # One draw of the pixels, where images are grey levels.
+        sets = [tf.constant(images[:size]) for images in sets]
+        self.sets = [vae.observed(images, tf.constant([0, HISTORY])) for images in sets]
         self.largest_loss = _largest_loss(vae, self.sets[1])
         self.snapshots = collections.deque([run_folder.snapshot(vae, NO_HISTORY)], maxlen=2)
         if folder:

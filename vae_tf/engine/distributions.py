@@ -92,10 +92,10 @@ def sample_and_log_prob(posterior, num_samples, seed):
     Args:
         posterior: a distribution of batch shape [B] and event shape [L].
         num_samples: S.
-        seed: four integers. From other distributions than `Normal` the draws depend on the cut.
+        seed: two or four integers. Draws of other distributions than `Normal` depend on the cut.
     """
     is_ours = isinstance(posterior, tfd.Independent) and isinstance(posterior.distribution, Normal)
-    if not is_ours:
+    if not is_ours and tf.convert_to_tensor(seed).shape == [4]:
         fold_in = tf.random.experimental.stateless_fold_in
         seed = fold_in(fold_in(seed[:2], seed[2]), seed[3])
     return posterior.experimental_sample_and_log_prob(num_samples, seed=seed)

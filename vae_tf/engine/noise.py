@@ -32,6 +32,34 @@ def normals(key, rows, numbers, dimensions):
     return tf.math.ndtri((tf.cast(bits, tf.float32) + 0.5) * 2.0**-23)
 
 
+def draw_pixels(levels, seed):
+    """Returns images [B, height, width] of 0 and 1, each pixel 1 with the probability of its level.
+
+    Images of 0 and 1 stay as they are. Each pixel's noise is a function of the seed, its image's
+    place in the batch and its own place; a probability is rounded to a multiple of 2⁻¹⁶.
+
+    Args:
+        levels: [B, height, width], numbers in [0, 1].
+        seed: two int32.
+
+    Returns:
+        float32, of the shape of levels.
+    """
+    levels = tf.cast(levels, tf.float32)
+    rows, pixels = tf.shape(levels)[0], levels.shape[1] * levels.shape[2]
+    quarter = -(-pixels // 4)
+    # Places from 2³¹ on: `normals`, of the same key, has those below.
+    places = tf.cast(tf.range(quarter), tf.uint32) + tf.constant(2**31, tf.uint32)
+    key = tf.bitcast(seed, tf.uint32)
+    words = tf.concat(
+        threefry(key, tf.cast(tf.range(rows)[:, None], tf.uint32), places), axis=-1
+    )  # [B, pixels / 2]
+    halves = words & 0xFFFF, tf.bitwise.right_shift(words, tf.constant(16, tf.uint32))
+    parts = tf.cast(tf.concat(halves, axis=-1)[:, :pixels], tf.int32)
+    draws = tf.reshape((tf.cast(parts, tf.float32) + 0.5) * 2.0**-16, tf.shape(levels))
+    return tf.cast(draws < levels, tf.float32)
+
+
 def threefry(key, first, second):
     """Returns two uint32 tensors, random bits for a key [2] and two uint32 tensors of counters.
 

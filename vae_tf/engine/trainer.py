@@ -47,6 +47,7 @@ class Trainer(keras.Model):
     that are a `BatchMean` are recorded for every update.
     """
 
+    dynamic_binarization = False  # whether `fit` and `evaluate` take grey levels in [0, 1]
     largest_loss = math.inf  # `fit` on arrays raises `DivergenceError` where a loss is not below it
     traced_blocks = None  # while a `fit` runs, that its validation need not be traced anew
     _runner = None  # of the `fit` that runs
@@ -314,6 +315,18 @@ class Trainer(keras.Model):
         zeros = tf.zeros([1, self.latent_dim])
         return checks.supported_images("images", images, self.likelihood(zeros))
 
+    def trained_images(self, images):
+        """Returns images as `fit` and `evaluate` take them: as `checked_images`, or grey levels.
+
+        Raises:
+            TypeError, ValueError: as `checked_images`, or if a level is outside [0, 1].
+        """
+        if not self.dynamic_binarization:
+            return self.checked_images(images)
+        levels = checks.grey_levels("images", images, self.image_shape)
+        self.checked_images((levels[:1] > 0.5).astype(np.uint8))  # the model takes what is drawn
+        return levels
+
     def check_weights(self):
         """Does nothing, if all weights are numbers within ±1e10.
 
@@ -342,7 +355,7 @@ class Trainer(keras.Model):
 
     def _checked(self, x, y, sample_weight):
         """Returns images, targets and weights, the last two maybe None, as arrays of one length."""
-        x = self.checked_images(x)
+        x = self.trained_images(x)
         if sample_weight is not None:
             sample_weight = checks.image_weights("sample_weight", sample_weight, len(x))
         y = np.asarray(y) if isinstance(y, list) else y

@@ -10,33 +10,32 @@ import numpy as np
 from ..engine import atomic
 from . import providers
 
-# SHA-256 of what the cache holds: 14x14 images, one bit a pixel, then labels, in the splits' order.
-CACHED = "a0bef22dd4551fc24e4d457622487b606886b2c96d1b777f8bb0a9cc35837c23"
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2  # 1 held 14x14 images, in a file of another name
 
 
-def load(source, binarize):
-    """Returns images [N, 14, 14] and labels [N], in the splits' order, and where they are from.
+def load(source):
+    """Returns grey digits and where they are from.
 
     Args:
         source: as for `vae_tf.load_mnist`, which says what is raised.
-        binarize: makes images [N, 14, 14] of grey ones [N, 28, 28].
+
+    Returns:
+        Parts of (images [N, 28, 28], labels [N]), both uint8, in the order of their content: the
+        training set and the test set, or the sample alone; and the name of the source.
     """
     if isinstance(source, str) and source == "auto":
-        return _search(binarize)
+        return _search()
     if isinstance(source, str) and source in providers.PROVIDERS:
-        parts = providers.PROVIDERS[source](providers.why_unreachable)
-        return _serve(source, parts, binarize)
+        return _serve(source, providers.PROVIDERS[source](providers.why_unreachable))
     if isinstance(source, (str, os.PathLike)) and os.path.isdir(os.path.expanduser(source)):
-        parts = providers.from_directory(Path(source).expanduser())
-        return _serve("directory", parts, binarize)
+        return _serve("directory", providers.from_directory(Path(source).expanduser()))
     raise ValueError(
         'source must be "auto", "tfds", "keras", "sample" or the path of a directory of the four '
         f"MNIST files; received {source!r}."
     )
 
 
-def _search(binarize):
+def _search():
     reasons = []
     try:
         return _read_cache()
@@ -47,7 +46,7 @@ def _search(binarize):
         warnings.warn(f"The MNIST cache is not used: {_phrase(error)}.", stacklevel=4)
     if directory := providers.mnist_dir():
         try:
-            return _serve("directory", providers.from_directory(directory), binarize)
+            return _serve("directory", providers.from_directory(directory))
         except (OSError, ValueError) as error:
             error.add_note("VAE_TF_MNIST_DIR names this directory; unset it to look elsewhere.")
             raise
@@ -55,7 +54,7 @@ def _search(binarize):
     unreachable = functools.cache(providers.why_unreachable)  # asks once, not once a provider
     for name, provider in providers.PROVIDERS.items():
         try:
-            found = _serve(name, provider(unreachable), binarize)
+            found = _serve(name, provider(unreachable))
         except Exception as error:  # packages that do not fit together raise anything at import
             reasons.append(f"{name}: {_phrase(error)}")
             continue
@@ -70,45 +69,46 @@ def _search(binarize):
     raise OSError(f"No provider could serve MNIST. {'; '.join(reasons)}.")
 
 
-def _serve(source, parts, binarize):
-    """Returns what is in parts of (images [N, 28, 28], labels [N]), verified and cached."""
+def _serve(source, parts):
+    """Returns parts of (images [N, 28, 28], labels [N]), verified and cached, and their source."""
     parts = providers.verified(source, parts)
-    images = np.concatenate([binarize(images) for images, _ in parts])
-    labels = np.concatenate([labels for _, labels in parts])
     if source != "sample":
-        _write_cache(images, labels)
-    return images, labels, source
+        _write_cache(parts)
+    return parts, source
 
 
 def _cache_file():
     folder = os.environ.get("VAE_TF_CACHE")
     folder = folder or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "vae_tf")
-    return Path(folder).expanduser() / "mnist_14x14.npz"
+    return Path(folder).expanduser() / "mnist_28x28.npz"
 
 
 def _read_cache():
     file = _cache_file()
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-        version, data = int(stored["version"]), stored["digits"].tobytes()
-    if (found := providers.sha256(data)) != CACHED or version != CACHE_FORMAT:
-        raise ValueError(
-            f"{file}: expected format {CACHE_FORMAT} with SHA-256 {CACHED}, "
-            f"found format {version} with {found}"
-        )
-    count = len(data) * 2 // 51  # 25.5 bytes a digit: 196 bits of image and a byte of label
-    data = np.frombuffer(data, np.uint8)
-    images = np.unpackbits(data[:-count], count=count * 196).reshape(count, 14, 14)
-    return images, data[-count:].copy(), "cache"
+        if (version := int(stored["version"])) != CACHE_FORMAT:
+            raise ValueError(f"{file}: expected format {CACHE_FORMAT}, found format {version}")
+        parts = [(stored[f"{name}_images"], stored[f"{name}_labels"]) for name in ("train", "test")]
+    for name, part in zip(("train", "test"), parts, strict=True):
+        providers.check_content(str(file), name, *part)
+    return parts, "cache"
 
 
-def _write_cache(images, labels):
+def _write_cache(parts):
     """Stores the digits in one step, so that no reader ever meets half a file."""
     try:
         file = _cache_file()
         file.parent.mkdir(parents=True, exist_ok=True)
+        (images, labels), (test_images, test_labels) = parts
         with atomic.replacing(file) as temporary:
-            digits = np.concatenate([np.packbits(images), labels])
-            np.savez(temporary, version=CACHE_FORMAT, digits=digits)
+            np.savez_compressed(  # 11 MB; 55 MB if it were not compressed
+                temporary,
+                version=CACHE_FORMAT,
+                train_images=images,
+                train_labels=labels,
+                test_images=test_images,
+                test_labels=test_labels,
+            )
     except Exception as error:
         warnings.warn(f"MNIST is not cached: {_phrase(error)}.", stacklevel=6)
 

@@ -34,6 +34,17 @@ FILES = {
         "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     ),
 }
+# SHA-256 of Fashion-MNIST's files, as they are distributed; what they unpack to is not on record.
+FASHION_FILES = {
+    "train-images-idx3-ubyte": (
+        "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+    ),
+    "train-labels-idx1-ubyte": (
+        "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+    ),
+    "t10k-images-idx3-ubyte": ("346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",),
+    "t10k-labels-idx1-ubyte": ("67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",),
+}
 # SHA-256 of 28x28 images, then labels, in content order: the same for every provider.
 CONTENT = {
     "train": "7667654adfdbbb46ffb25a725991d929c23ba7ce651fd7390c3211ea6996708b",
@@ -53,12 +64,17 @@ def mnist_dir():
     return Path(directory).expanduser() if directory else None
 
 
-def from_directory(directory):
-    """Returns [(images, labels) of the training set, (images, labels) of the test set]."""
+def from_directory(directory, files=None):
+    """Returns [(images, labels) of the training set, (images, labels) of the test set].
+
+    Args:
+        directory: a path.
+        files: SHA-256 by name, those of MNIST if None: gzipped and, where it is known, unpacked.
+    """
     arrays = []
-    for name, checksums in FILES.items():
+    for name, checksums in (FILES if files is None else files).items():
         packed, unpacked = directory / f"{name}.gz", directory / name
-        chosen = zip((packed, unpacked), checksums, strict=True)
+        chosen = zip((packed, unpacked), checksums, strict=False)
         file, expected = next(
             (pair for pair in chosen if pair[0].is_file()), (packed, checksums[0])
         )
@@ -151,6 +167,18 @@ def _from_sample(_):
     return [(table[:, :-1].reshape(-1, 28, 28), table[:, -1])]
 
 
+def fashion_from_keras():
+    """Returns Fashion-MNIST's parts, from where Keras keeps its files, or has now put them."""
+    home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
+    directory = home / "datasets" / "fashion-mnist"
+    if not all((directory / f"{name}.gz").is_file() for name in FASHION_FILES):
+        _require_host(why_unreachable)
+        import keras
+
+        keras.datasets.fashion_mnist.load_data()  # it has no checksums of its own
+    return from_directory(directory, FASHION_FILES)
+
+
 PROVIDERS = {"tfds": _from_tfds, "keras": _from_keras, "sample": _from_sample}
 
 
@@ -182,25 +210,40 @@ def _require_host(unreachable):
 def verified(source, parts):
     """Returns the parts in content order, each checked against its SHA-256 in `CONTENT`."""
     names = ["sample"] if source == "sample" else ["train", "test"]
-    return [_in_content_order(source, *named) for named in zip(names, parts, strict=True)]
+    parts = [in_content_order(source, *named) for named in zip(names, parts, strict=True)]
+    for name, part in zip(names, parts, strict=True):
+        check_content(source, name, *part)
+    return parts
 
 
-def _in_content_order(source, name, part):
-    """Returns images [N, 28, 28] and labels [N], both uint8, sorted by SHA-256 and verified."""
+def in_content_order(source, name, part):
+    """Returns images [N, 28, 28] and labels [N], both uint8, sorted by SHA-256, then by label."""
     images, labels = np.ascontiguousarray(part[0]), np.asarray(part[1]).astype(np.uint8)
-    found = f"{images.dtype} images {list(images.shape)} and labels {list(labels.shape)}"
-    if found != f"uint8 images [{len(labels)}, 28, 28] and labels [{len(labels)}]":
-        raise ValueError(f"{source} served {found} ({name}); expected uint8 [N, 28, 28] and [N].")
+    _check_shapes(source, name, images, labels)
     pairs = zip(images, labels, strict=True)
     keys = [hashlib.sha256(image).digest() + bytes([label]) for image, label in pairs]
     order = sorted(range(len(keys)), key=keys.__getitem__)
-    images, labels = images[order], labels[order]
+    return images[order], labels[order]
+
+
+def _check_shapes(source, name, images, labels):
+    found = f"{images.dtype} images {list(images.shape)} and labels {list(labels.shape)}"
+    if found != f"uint8 images [{labels.size}, 28, 28] and labels [{labels.size}]":
+        raise ValueError(f"{source} served {found} ({name}); expected uint8 [N, 28, 28] and [N].")
+
+
+def check_content(source, name, images, labels):
+    """Does nothing, if images and labels, in content order, are those that `CONTENT` names.
+
+    Raises:
+        ValueError: if they are others.
+    """
+    _check_shapes(source, name, images, labels)
     if (found := sha256(images, labels)) != CONTENT[name]:
         raise ValueError(
             f"{source} served other digits than MNIST's ({name}, {len(labels):,} digits): "
             f"expected content SHA-256 {CONTENT[name]}, found {found}."
         )
-    return images, labels
 
 
 def sha256(*arrays):
