@@ -85,7 +85,7 @@ class Recipe:
     @classmethod
     def literature(cls):
         """For 28×28 digits and two layers of 200 units each way. An hour on two cores."""
-        return cls(updates=1_000_000, batch_size=50, learning_rate=2e-3, evaluate_every=1_000)
+        return cls(updates=2_000_000, batch_size=50, learning_rate=2e-3, evaluate_every=1_000)
 
     def optimizer(self):
         """Returns a new Keras optimizer that follows this recipe."""
