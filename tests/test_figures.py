@@ -32,6 +32,9 @@ SHARES = 10 + np.arange(30).reshape(3, 10)
 # One call of each function that makes a figure, as (function, arguments).
 CALLS = {
     "elbo_terms": (UPDATES, LOG_LIKELIHOOD, KL),
+    "first_updates": (KL - LOG_LIKELIHOOD, KL, {"coins": 135.9, "independent pixels": 49.4}),
+    "one_latent": (IMAGES[:3], UPDATES[:9], MEANS[0, 0, :9], MEANS[1, :3, :9], MEANS[2, :3, :9],
+                   [0.1, 0.25, 2]),
     "log_likelihood_comparison": (UPDATES, LOG_LIKELIHOOD, LOG_LIKELIHOOD - 0.5),
     "digits": (IMAGES,),
     "rows": ((IMAGES, DRAWS), ("these", "those")),
@@ -42,6 +45,8 @@ CALLS = {
     "manifold": (MEANS[:6].reshape(2, 3, 14, 14),),
     "kl_per_dimension": ([0.5, 2.0, 1.0],),
     "gaps": ([1.0, 0.25, 0.5], [0.5, 0.25, 2.0]),
+    "one_code": (IMAGES[0], [0.5, -2.0, 0.0], [0.25, 0.125, 1.0], [0.75, 3.5, 0.0], MEANS[0]),
+    "shares": ([0.1, 1, 10], [[80, 60, 10], [5, 30, 0.5]], [[1, 2, 1]] * 2, ("one", "two"), "β"),
     "bound_against_samples": ([1, 10, 100], [[-36, -35, -34.5], [-34, -33, -32.5]],
                               [[0.1, 0.2, 0.3]] * 2, ("low", "high")),
     "context": (("a", "b", "c"), [-35.5, -31.25, -135.9], ERRORS, ("ELBO", "exact", "exact")),
@@ -133,8 +138,8 @@ def test_the_user_s_style_does_not_reach_a_figure():
 
 
 @pytest.mark.parametrize(
-    "name", ["elbo_terms", "log_likelihood_comparison", "kl_per_dimension", "gaps", "context",
-             "bound_against_samples", "rate_distortion"]
+    "name", ["elbo_terms", "first_updates", "log_likelihood_comparison", "kl_per_dimension", "gaps",
+             "context", "bound_against_samples", "rate_distortion"]
 )  # fmt: skip
 def test_axes_name_their_unit(name):
     for axes in make(name).axes:
@@ -173,6 +178,31 @@ def test_the_first_updates_flatten_nothing_and_are_told():
     start, elbo = LOG_LIKELIHOOD[0], LOG_LIKELIHOOD[0] - KL[0]
     assert f"starts below, at −{-start:.0f} and −{-elbo:.0f}" in texts(above)
     assert not [text for text in texts(below) if "starts" in text]
+
+
+def test_first_updates_stand_on_a_logarithmic_axis_over_named_levels():
+    loss, kl, levels = CALLS["first_updates"]
+    (axes,) = make("first_updates").axes
+    assert axes.get_xscale() == "log"
+    assert axes.get_ylim()[0] == 0
+    *flat, upper, lower = axes.lines
+    assert [line.get_ydata()[0] for line in flat] == list(levels.values())
+    np.testing.assert_array_equal(upper.get_xydata(), np.c_[UPDATES, loss])
+    np.testing.assert_array_equal(lower.get_xydata(), np.c_[UPDATES, kl])
+    assert {"coins: 135.9", "independent pixels: 49.4", "loss", "the KL in it"} <= set(texts(axes))
+
+
+def test_one_latent_has_a_panel_for_each_image_with_its_gap():
+    images, values, prior, truth, posteriors, _ = CALLS["one_latent"]
+    panels = [axes for axes in make("one_latent").axes if axes.get_visible()]
+    assert len(panels) == 3
+    for n, axes in enumerate(panels):
+        for line, density in zip(axes.lines, (prior, truth[n], posteriors[n]), strict=True):
+            np.testing.assert_array_equal(line.get_xydata(), np.c_[values, density])
+        (corner,) = axes.child_axes
+        np.testing.assert_array_equal(corner.images[0].get_array(), images[n])
+    titles = [axes.get_title() for axes in panels]
+    assert titles == ["gap 0.10 nats", "gap 0.25 nats", "gap 2.00 nats"]
 
 
 def test_a_short_run_keeps_a_short_window():
@@ -451,6 +481,35 @@ def test_aggregate_draws_the_furthest_from_the_prior_first():
         np.testing.assert_array_equal(prior.get_ydata(), [0.2, 0.4, 0.2])
         np.testing.assert_array_equal(curve.get_ydata(), density)
         assert axes.get_ylim()[1] > 0.5
+
+
+def test_one_code_has_each_latent_s_range_before_the_prior_s():
+    left, axes, right = make("one_code").axes
+    np.testing.assert_array_equal(left.images[0].get_array(), IMAGES[0])
+    np.testing.assert_array_equal(right.images[0].get_array(), MEANS[0])
+    assert tick_labels(axes.yaxis) == ["$z_{2}$", "$z_{1}$", "$z_{3}$"]  # the costliest first
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]  # and on top
+    assert [text.get_text() for text in axes.texts] == ["3.50 nats", "0.75 nats", "0.00 nats"]
+    both = [container.lines[2][0].get_segments() for container in axes.containers]
+    for segments, times in zip(both, (2, 1), strict=True):
+        ends = [segment[:, 0] for segment in segments]
+        expected = [[-2 - 0.125 * times, -2 + 0.125 * times], [0.5 - 0.25 * times,
+                    0.5 + 0.25 * times], [-times, times]]  # fmt: skip
+        np.testing.assert_allclose(ends, expected)
+    bands = [patch.get_xy()[0] for patch in axes.patches]
+    widths = [patch.get_width() for patch in axes.patches]
+    assert list(zip(bands, widths, strict=True)) == [(-2, 4), (-1, 2)]
+
+
+def test_shares_have_bands_of_two_standard_errors_and_a_tick_for_each_value():
+    figure = make("shares")
+    (axes,) = figure.axes
+    assert axes.get_xscale() == "log"
+    assert tick_labels(axes.xaxis) == ["0.1", "1", "10"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "two"]
+    band = axes.collections[1].get_paths()[0].vertices[:, 1]
+    assert band.max() == 34
+    assert band.min() == 0  # a share cannot be below
 
 
 def test_decoded_stands_below_its_digits_in_rows_of_models():

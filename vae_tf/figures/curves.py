@@ -32,6 +32,67 @@ def elbo_terms(figure, updates, log_likelihood, kl, window=100):
     tall.set_ylabel(NATS)
 
 
+@figure_of(height=3.4, loss="N", kl="N")
+def first_updates(figure, loss, kl, levels):
+    """The loss and the KL in it against weight updates, over levels to hold the loss against.
+
+    Args:
+        loss, kl: [N], nats per image, of each update's batch, from the first update on.
+        levels: names of simple models, and the loss of each: a dict of nats per image.
+    """
+    axes, updates = figure.subplots(), np.arange(1, len(loss) + 1)
+    for name, level in levels.items():
+        axes.axhline(level, color=PALE, linewidth=1, linestyle="--", zorder=1)
+        above = {"xytext": (-4, 3), "textcoords": "offset points", "ha": "right"}
+        text = f"{name}: {level:.1f}"
+        axes.annotate(text, (updates[-1], level), **above, fontsize=8, color=GREY)
+    curves = {"loss": (loss, BLACK), "the KL in it": (kl, PALETTE[1])}
+    for values, color in curves.values():
+        axes.plot(updates, values, color=color, linewidth=1.2)
+    highest = max(loss.max(), *levels.values())
+    axes.set(xscale="log", xlim=(1, len(loss)), ylim=(0, 1.12 * highest), ylabel=NATS)
+    axes.xaxis.set_major_formatter("{x:,g}")
+    axes.set_xlabel("weight updates (logarithmic axis)")
+    ends = [values[-max(len(values) // 20, 1) :].mean() for values, _ in curves.values()]
+    _label_ends(axes, updates[-1], ends, curves, [color for _, color in curves.values()])
+
+
+@figure_of(images="N h w", values="V", prior="V", truth="N V", posteriors="N V", gaps="N")
+def one_latent(figure, images, values, prior, truth, posteriors, gaps):
+    """Where the only latent of a model may be, for a few images: p(z), p(z|x) and q(z|x).
+
+    Args:
+        images: [N, height, width], values in [0, 1]; each stands in a corner of its panel.
+        values: [V], of the latent.
+        prior: [V], its density there.
+        truth, posteriors: densities of the true posterior p(z|x) and of q(z|x): [N, V].
+        gaps: [N], log p(x) − ELBO = KL[q(z|x) || p(z|x)], nats.
+    """
+    figure.set_figheight(0.7 + 1.75 * -(-len(images) // 2))
+    every = figure.subplots(-(-len(images) // 2), min(2, len(images)), sharex=True, squeeze=False)
+    every = every.ravel()
+    for axes, image, p, q, gap in zip(every, images, truth, posteriors, gaps, strict=False):
+        axes.plot(values, prior, color=GREY, linestyle="--", linewidth=1.2, label="prior p(z)")
+        axes.plot(values, p, color=BLACK, linewidth=1.2, label="true posterior p(z|x)")
+        axes.plot(values, q, color=PALETTE[0], label="encoder's q(z|x)")
+        axes.fill_between(values, q, color=PALETTE[0], alpha=0.15, linewidth=0)
+        axes.set(yticks=[], ylim=(0, 1.1 * max(p.max(), q.max())), xlim=(values[0], values[-1]))
+        axes.set_title(f"gap {gap:.2f} nats", color=BLACK)
+        axes.grid(visible=False)
+        is_left = p[values < 0].sum() > p[values >= 0].sum()  # the image stands at the other side
+        corner = axes.inset_axes([0.69 if is_left else 0.01, 0.5, 0.3, 0.48])
+        corner.imshow(image, vmin=0, vmax=1)
+        corner.set(xticks=[], yticks=[], anchor="NE" if is_left else "NW")
+        corner.grid(visible=False)
+        corner.spines[:].set_visible(False)
+    for axes in every[len(images) :]:
+        axes.set_visible(False)
+    for axes in every[max(len(images) - 2, 0) : len(images)]:
+        axes.set_xlabel("value of the latent z", fontsize=9)
+        axes.tick_params(labelbottom=True)
+    figure.legend(*every[0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
+
+
 @figure_of(height=4.2, updates="N", training="N", validation="N")
 def log_likelihood_comparison(figure, updates, training, validation, error=None):
     """E_q[log p(x|z)] on training and on validation images, and the difference, against updates.
@@ -98,6 +159,39 @@ def kl_per_dimension(figure, kl):
     axes.set_xticks(places, [latent_name(j) for j in order])
     axes.grid(visible=False, axis="x")
     axes.set(xlabel="latent", ylabel=f"KL ({NATS})")
+
+
+@figure_of(height=2.9, image="h w", decoded="h w", loc="L", scale="L", kl="L")
+def one_code(figure, image, loc, scale, kl, decoded):
+    """One image, the posterior of each latent before the prior's bands, and what is decoded.
+
+    Args:
+        image: [height, width], values in [0, 1].
+        loc, scale: of its posterior N(loc, scale²): [L] each.
+        kl: [L], nats of each latent for this image; the highest stands on top.
+        decoded: [height, width], values in [0, 1].
+    """
+    order, places = np.argsort(-kl, kind="stable"), np.arange(len(kl))
+    left, axes, right = figure.subplots(1, 3, width_ratios=(1, 2.3, 1))
+    for panel, picture, name in ((left, image, "image x"), (right, decoded, "decoded")):
+        panel.imshow(picture, vmin=0, vmax=1)
+        panel.set(xticks=[], yticks=[])
+        panel.grid(visible=False)
+        panel.set_title(name)
+    for reach, shade in ((2, "#F0F0F0"), (1, "#DDDDDD")):
+        axes.axvspan(-reach, reach, color=shade, linewidth=0, zorder=0)
+    for times, width in ((2, 1.4), (1, 4.5)):
+        bars = {"xerr": times * scale[order], "elinewidth": width, "linestyle": ""}
+        axes.errorbar(loc[order], places, color=PALETTE[0], **bars)
+    axes.plot(loc[order], places, "o", color="white", markeredgecolor=PALETTE[0], markersize=5)
+    end = max(3.0, np.abs(loc).max() + 2 * scale.max())
+    for place, j in zip(places, order, strict=True):
+        _beside(axes, f"{kl[j]:.2f} nats", (end, place), GREY, fontsize=8)
+    axes.set(xlim=(-end, end), ylim=(len(kl) - 0.5, -0.5))
+    axes.set_yticks(places, [latent_name(j) for j in order])
+    axes.grid(visible=False)
+    axes.set_title("code z: q(z|x), one row for each latent")
+    axes.set_xlabel("value of the latent; grey: one and two\nstandard deviations of the prior")
 
 
 @figure_of(approximation="N", amortization="N", names="N texts")
@@ -266,6 +360,27 @@ def aggregate(figure, values, densities, prior, kl):
     figure.legend(lines[::-1], ("all digits", "prior"), loc="outside upper right", ncols=2)
 
 
+@figure_of(values="V", shares="M V", errors="M V", names="M texts")
+def shares(figure, values, shares, errors, names, label):
+    """Shares in per cent against a number above 0, such as β, for several kinds of images.
+
+    Args:
+        values: [V], rising; the axis is logarithmic.
+        shares, errors: [M, V], in per cent.
+        names: of the M kinds; a name may have several lines.
+        label: of the values' axis.
+    """
+    axes, colors = figure.subplots(), [_color(i) for i in range(len(names))]
+    axes.set(xscale="log", xlabel=label, ylabel="share of images (%)")
+    _banded_lines(axes, values, shares, errors, colors, lowest=0)
+    for i, (curve, color) in enumerate(zip(shares, colors, strict=True)):
+        axes.plot(values, curve, MARKERS[i % len(MARKERS)], color=color, label=names[i])
+    axes.set_ylim(0, None)
+    axes.set_xticks(values, [f"{value:g}" for value in values])
+    axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+    figure.legend(loc="outside upper center", ncols=1)
+
+
 @figure_of(height=4.6)
 def sizes(figure, counts, elbo, bound, gap, labels, chosen, num_samples):
     """What a model's size costs: bounds less those of the writeup's, above the gap between both.
@@ -349,6 +464,7 @@ def confusion(figure, shares, names):
             what its images are read as.
         names: of the M tables.
     """
+    checked(f"M C {shares.shape[1]}", shares=shares)
     every = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     classes, right = np.arange(shares.shape[1]), np.eye(shares.shape[1], dtype=bool)
     darkest = max(shares[:, ~right].max(), 1)
