@@ -22,7 +22,7 @@ import tensorflow as tf
 from vae_tf import VAE, Recipe, evaluate, load_mnist, load_pretrained, train
 from vae_tf.analysis import results
 from vae_tf.engine import atomic
-from vae_tf.pretrained import FOLDER
+from vae_tf.pretrained import FOLDER, how_trained
 
 SEED = 0
 ROOT = Path(__file__).parent.parent
@@ -48,7 +48,7 @@ def train_and_store(digits, name):
     arguments, recipe = MODELS[name]
     folder = ROOT / "runs" / name
     folder.parent.mkdir(exist_ok=True)
-    start = time.perf_counter()
+    start, processor_start = time.perf_counter(), time.process_time()
     vae, history = train(
         digits,
         recipe,
@@ -63,7 +63,9 @@ def train_and_store(digits, name):
         "batch_size": recipe.batch_size,
         "learning_rate": recipe.learning_rate,
         "seed": SEED,
-        "seconds_of_this_session": round(time.perf_counter() - start, 1),
+        # Since this start; a run that was stopped took longer.
+        "seconds": round(time.perf_counter() - start, 1),
+        "processor_seconds": round(time.process_time() - processor_start, 1),
     }
     last = {
         kind: float(terms["log_likelihood"][-1] - terms["kl"][-1])
@@ -73,8 +75,7 @@ def train_and_store(digits, name):
     weights = [weight.astype(np.float16) for weight in vae.get_weights()]
     with atomic.replacing(FOLDER / f"{name}.npz") as temporary:
         np.savez_compressed(temporary, *weights)
-    with atomic.replacing(FOLDER / f"{name}.json") as temporary:
-        temporary.write_text(json.dumps(facts, indent=1) + "\n")
+    write_facts(name, facts)
     check = digits.validation.images
     bounds = [evaluate(each, check, num_samples=500) for each in (vae, load_pretrained(name))]
     change = np.mean(bounds[1].marginal_log_likelihood - bounds[0].marginal_log_likelihood)
@@ -83,9 +84,17 @@ def train_and_store(digits, name):
         raise SystemExit("float16 costs more than 0.01 nats: store float32.")
 
 
+def write_facts(name, facts):
+    """Writes how a model was made, beside its weights."""
+    with atomic.replacing(FOLDER / f"{name}.json") as temporary:
+        temporary.write_text(json.dumps(facts, indent=1) + "\n")
+
+
 def measure(digits, name):
-    """Records the bounds of a stored model on all 10,000 test digits."""
+    """Records the bounds of a stored model on all 10,000 test digits, also beside its weights."""
     vae, start = load_pretrained(name), time.perf_counter()
+    facts = how_trained(name)
+    facts.pop("measured", None)
     images = np.concatenate([digits.validation.images, digits.test.images])
     found = evaluate(vae, images, num_samples=NUM_SAMPLES, verbose=1)
     results.record(
@@ -94,9 +103,12 @@ def measure(digits, name):
         digits,
         found.summary(),
         command=f"python scripts/train_literature.py --measure {name}",
-        training=json.loads((FOLDER / f"{name}.json").read_text()),
+        training=facts,
         seconds=round(time.perf_counter() - start, 1),
     )
+    kept = ("num_images", "num_samples", "elbo", "marginal_log_likelihood")
+    entry = results.read(ROOT / "figures")[f"{name}, all 10,000 test digits"]
+    write_facts(name, facts | {"measured": {key: entry[key] for key in kept}})
     print(f"{name}: {found}")
 
 
