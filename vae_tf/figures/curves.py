@@ -177,6 +177,7 @@ def one_code(figure, image, loc, scale, kl, decoded):
         panel.imshow(picture, vmin=0, vmax=1)
         panel.set(xticks=[], yticks=[])
         panel.grid(visible=False)
+        panel.spines[:].set(visible=True, color=PALE)
         panel.set_title(name)
     for reach, shade in ((2, "#F0F0F0"), (1, "#DDDDDD")):
         axes.axvspan(-reach, reach, color=shade, linewidth=0, zorder=0)
