@@ -38,7 +38,7 @@ CALLS = {
     "log_likelihood_comparison": (UPDATES, LOG_LIKELIHOOD, LOG_LIKELIHOOD - 0.5),
     "digits": (IMAGES,),
     "rows": ((IMAGES, DRAWS), ("these", "those")),
-    "binarization": (RNG.integers(0, 256, (5, 28, 28)), IMAGES[:5]),
+    "binarization": (RNG.random((5, 28, 28)), IMAGES[:5]),
     "reconstructions": (IMAGES, MEANS, DRAWS),
     "samples": (MEANS, DRAWS),
     "traversals": (MEANS[:6].reshape(2, 3, 14, 14), [-1.5, 0, 1.5], [0.5, 2.25]),
@@ -276,15 +276,19 @@ def test_rows_carry_their_names_and_go_on_below():
     np.testing.assert_array_equal(axes.get_yticks(), [6.5, 22.5, 42.5, 58.5])
 
 
-def test_binarization_shows_both_at_one_size():
+def test_binarization_shows_all_three_at_one_size():
     grey, binary = CALLS["binarization"]
     whole = np.asarray(make("binarization").axes[0].images[0].get_array())
-    assert whole.shape == (60, 5 * 32 - 4)  # gaps grow with the images
+    assert whole.shape == (3 * 32 - 4, 5 * 32 - 4)  # gaps grow with the images
     for i in range(5):
-        np.testing.assert_allclose(whole[:28, 32 * i : 32 * i + 28], grey[i] / 255)
-        np.testing.assert_array_equal(whole[32::2, 32 * i : 32 * i + 28 : 2], binary[i])
-        np.testing.assert_array_equal(whole[33::2, 32 * i + 1 : 32 * i + 28 : 2], binary[i])
-    assert tick_labels(make("binarization").axes[0].yaxis) == ["28×28, grey", "14×14, binary"]
+        original, mean, image = (whole[y : y + 28, 32 * i : 32 * i + 28] for y in (0, 32, 64))
+        np.testing.assert_allclose(original, grey[i])
+        for y, x in ((0, 0), (1, 1)):
+            np.testing.assert_array_equal(image[y::2, x::2], binary[i])
+            blocks = [grey[i][a::2, b::2] for a in (0, 1) for b in (0, 1)]
+            np.testing.assert_allclose(mean[y::2, x::2], np.mean(blocks, axis=0))
+    names = ["28×28, grey", "14×14, means of 2×2", "14×14, binary"]
+    assert tick_labels(make("binarization").axes[0].yaxis) == names
 
 
 def test_reconstructions_group_the_first_of_each_class():

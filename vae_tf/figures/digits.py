@@ -46,10 +46,10 @@ def rows(figure, images, names, columns=20, group=1):
 
 
 def binarization(originals, images, note=""):
-    """Grey images above the smaller binary ones made of them, both drawn at one size.
+    """Grey images, the means of their blocks, and the binary images made of those, at one size.
 
     Args:
-        originals: [N, height, width], values 0 to 255, such as 28x28.
+        originals: [N, height, width], values in [0, 1], such as 28x28.
         images: [N, height / k, width / k], values 0 or 1, such as 14x14.
     """
     originals, images = checked(
@@ -62,9 +62,14 @@ def binarization(originals, images, note=""):
             "originals must be a whole number of times as high and as wide as images; "
             f"received {tall}x{wide} and {low}x{narrow}."
         )
-    enlarged = images.repeat(times, axis=1).repeat(times, axis=2)
-    names = f"{tall}×{wide}, grey", f"{low}×{narrow}, binary"
-    return rows((originals / 255, enlarged), names, 10, note=note)
+    means = originals.reshape(-1, low, times, narrow, times).mean(axis=(2, 4))
+    smaller = [each.repeat(times, axis=1).repeat(times, axis=2) for each in (means, images)]
+    names = (
+        f"{tall}×{wide}, grey",
+        f"{low}×{narrow}, means of {times}×{times}",
+        f"{low}×{narrow}, binary",
+    )
+    return rows((originals, *smaller), names, 10, note=note)
 
 
 def reconstructions(originals, means, draws, labels=None, per_class=4, note=""):
