@@ -2,7 +2,7 @@
 
     digits = load_mnist()                    # searches; see `load_mnist` for the order
     train = digits.train.balanced(1_000)     # the writeup's protocol: 1,000 digits of each class
-    large = load_mnist(size=28, binarization="dynamic")  # the literature's
+    large = load_mnist(size=28, binarization="dynamic")
     shirts = from_arrays(images, labels, name="shirts")
 
 split        all of MNIST                             5,000-digit sample   used for
@@ -21,13 +21,9 @@ import numpy as np
 
 from .engine import checks
 from .sources import fashion, mnist
+from .sources.pixels import BINARIZATIONS, binarize, check_form, draw_once, grey_levels
 
 MNIST_CUTS, SAMPLE_CUTS = (60_000, 61_000), (4_000, 4_500)  # train | validation | test
-BINARIZATIONS = {
-    "threshold": "",
-    "dynamic": ", dynamically binarized",
-    "none": ", grey",
-}  # and what they add to a data set's name
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -107,7 +103,7 @@ class Dataset:
 
     @property
     def is_sample(self):
-        """Whether these are the 5,000 digits and not all 70,000: say so beside every number."""
+        """Whether these are the 5,000 digits: say so beside every number."""
         return self.source == "sample"
 
 
@@ -121,12 +117,10 @@ def load_mnist(source="auto", size=14, binarization="threshold"):
             cache folder), the directory `VAE_TF_MNIST_DIR`, "tfds", "keras", "sample".
             Where `VAE_TF_MNIST_DIR` is set, "tfds" reads its files and downloads nothing.
         size: 28, or 14, where each pixel is the mean of a block of 2x2.
-        binarization: what makes pixels of 0 and 1 from grey levels, which are in [0, 1].
-            "threshold": 1 above 128/255, else 0.
-            "dynamic": a pixel is 1 with the probability that its level is. Training images stay
-            levels, float32, from which `VAE(dynamic_binarization=True)` draws anew in every
-            update; validation and test images are drawn here, once, by the seeds 0 and 1.
-            "none": levels stay levels in all splits, for a likelihood of grey images.
+        binarization: "threshold" makes a pixel 1 where its grey level is above 128/255, else 0.
+            "dynamic" makes it 1 with its level for a probability: training images stay levels,
+            float32, from which `VAE(dynamic_binarization=True)` draws in every update; validation
+            and test images are drawn here, once. "none" leaves all levels, for grey likelihoods.
 
     Returns:
         `Dataset`. With "auto", a warning says so if they are only the sample, and why.
@@ -136,10 +130,9 @@ def load_mnist(source="auto", size=14, binarization="threshold"):
         OSError: if files are missing, or the host of a download does not answer.
         ImportError: if the package asked for is missing or broken.
 
-    Source: Burda, Grosse & Salakhutdinov (2016), for dynamic binarization; Salakhutdinov & Murray
-        (2008), for drawing from grey levels.
+    Source: Burda, Grosse & Salakhutdinov (2016), for dynamic binarization.
     """
-    _check_form(size, binarization)
+    check_form(size, binarization)
     parts, source = mnist.load(source)
     is_sample = source == "sample"
     cuts = SAMPLE_CUTS if is_sample else MNIST_CUTS
@@ -160,22 +153,13 @@ def load_fashion_mnist(source="auto", size=28, binarization="none"):
 
     Raises:
         ValueError: if an argument is none of these, or a file is another.
-        OSError: if files are missing, or the host of a download does not answer: there is no sample
-            of these images that could stand in.
+        OSError: if files are missing, or the host of a download does not answer.
 
     Source: Xiao, Rasul & Vollgraf (2017), Fashion-MNIST, https://arxiv.org/abs/1708.07747.
     """
-    _check_form(size, binarization)
+    check_form(size, binarization)
     parts, source = fashion.load(source)
     return _dataset(parts, MNIST_CUTS, source, "Fashion-MNIST", size, binarization)
-
-
-def _check_form(size, binarization):
-    if isinstance(size, bool) or size not in (14, 28):
-        raise ValueError(f"size must be 14 or 28; received {size!r}.")
-    if not isinstance(binarization, str) or binarization not in BINARIZATIONS:
-        names = ", ".join(f'"{name}"' for name in BINARIZATIONS)
-        raise ValueError(f"binarization must be one of {names}; received {binarization!r}.")
 
 
 def _dataset(parts, cuts, source, name, size, binarization):
@@ -228,44 +212,3 @@ def from_arrays(images, labels=None, name="own images", seed=0):
     parts = np.split(rng.permutation(len(images)), [-2 * tenth, -tenth])
     splits = [Split(images[part], None if labels is None else labels[part]) for part in parts]
     return Dataset(*splits, "arrays", name)
-
-
-def binarize(images, size=14):
-    """Returns uint8 [N, size, size]: 1 where a pixel's level, of 0 to 255, is above 128, else 0.
-
-    Args:
-        images: uint8 [N, 28, 28].
-        size: 28, or 14, where each pixel is the mean of a block of 2x2.
-
-    Raises:
-        ValueError: on any other shape, type or size.
-    """
-    sums, count = _block_sums(images, size)
-    return (sums > 128 * count).astype(np.uint8)
-
-
-def grey_levels(images, size=28):
-    """Returns float32 [N, size, size], levels in [0, 1], of uint8 [N, 28, 28]; as `binarize`."""
-    sums, count = _block_sums(images, size)
-    return sums.astype(np.float32) / np.float32(255 * count)
-
-
-def _block_sums(images, size):
-    """Returns the sums of the blocks that become pixels, exact in 16 bits, and a block's pixels."""
-    _check_form(size, "threshold")
-    images = np.asarray(images)
-    if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (28, 28):
-        raise ValueError(
-            "images must be uint8 [N, 28, 28], values 0 to 255; "
-            f"received {images.dtype} {list(images.shape)}."
-        )
-    if size == 28:
-        return images.astype(np.uint16), 1
-    rows = images[:, 0::2].astype(np.uint16) + images[:, 1::2]  # [N, 14, 28]
-    return rows[:, :, 0::2] + rows[:, :, 1::2], 4  # [N, 14, 14], at most 1,020
-
-
-def draw_once(levels, seed):
-    """Returns uint8 images of the shape of levels in [0, 1], each pixel 1 with that probability."""
-    draws = np.random.default_rng(seed).random(levels.shape, np.float32)
-    return (draws < levels).astype(np.uint8)

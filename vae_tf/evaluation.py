@@ -7,13 +7,12 @@ w_k      p(x, z_k) / q(z_k|x) with z_k ~ q(z|x)       log_weights (their logarit
 ELBO     E_q[log w] = E_q[log p(x|z)] − KL            Evaluation.elbo
 IWAE-K   E[log mean_k w_k], ELBO ≤ IWAE-K ≤ log p(x)  Evaluation.marginal_log_likelihood
 
-Everything is in nats per image: summed over pixels and latent dimensions. An estimate's standard
-error is over images; how much training seeds differ is another matter, and not in it.
+Everything is in nats per image: summed over pixels and latent dimensions. Standard errors are over
+images; how much training seeds differ is not in them.
 
 The noise of draw k for image n is a function of (seed, n, k) alone. So results do not depend on how
-the work is cut into chunks, two models meet the same noise, and more draws extend fewer. (A
-posterior of another kind than `engine.distributions.Normal` brings noise of its own, which depends
-on the cut.)
+the work is cut into chunks, two models meet the same noise, and more draws extend fewer. (Noise of
+other posteriors than `engine.distributions.Normal` depends on the cut.)
 """
 
 import contextlib

@@ -23,14 +23,9 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from .engine import checks
-from .engine.distributions import (
-    IndependentBernoulli,
-    Normal,
-    kl_divergence,
-    sample_and_log_prob,
-)
+from .engine.distributions import IndependentBernoulli, Normal, kl_divergence, sample_and_log_prob
 from .engine.networks import dense_layers
-from .engine.noise import RECONSTRUCTION, draw_pixels
+from .engine.noise import RECONSTRUCTION
 from .engine.private import default_seeds
 from .engine.state import Setting
 from .engine.trainer import Trainer
@@ -57,11 +52,10 @@ class ElboTerms(NamedTuple):
 
 @keras.saving.register_keras_serializable(package="vae_tf")
 class VAE(Trainer):
-    """A variational autoencoder of images, 53,716 weights if not told else.
+    """A variational autoencoder of images.
 
-    It is a Keras model: `vae.compile(optimizer)`, `vae.fit(images)`, `vae.save("vae.keras")`.
-    `vae.evaluate(images)` is Keras's and gives the mean loss; `vae_tf.evaluate(vae, images)` gives
-    bounds on log p(x) with errors. `vae(images)` reconstructs.
+    It is a Keras model; `vae(images)` reconstructs. `vae.evaluate(images)` is Keras's and gives the
+    mean loss; `vae_tf.evaluate(vae, images)` gives bounds on log p(x).
 
     To change what it is, override one method, and training, bounds, samples and saving follow:
     `loss_per_image`, `prior`, `posterior`, `likelihood`, `make_encoder` or `make_decoder`.
@@ -80,9 +74,8 @@ class VAE(Trainer):
             (Bowman et al., 2016); 0 is none. Each batch is one update, unless the optimizer
             accumulates gradients. In `evaluate` and validation the weight is beta.
         num_samples: draws of z per image in training, an int >= 1.
-        objective: what training maximizes: "elbo", the mean over draws, or "iwae", the
-            importance-weighted bound from `num_samples` draws.
-        dynamic_binarization: True has `fit` and `evaluate` take grey levels in [0, 1], and draw the
+        objective: what training maximizes: "elbo", or "iwae", the bound from `num_samples` draws.
+        dynamic_binarization: True has `fit` and `evaluate` take grey levels in [0, 1], and draw
             pixels from them, anew in every update. Images of 0 and 1 stay as they are.
         seed: of the initial weights, the noise and the order of images; an int in [0, 2³¹).
 
@@ -93,6 +86,7 @@ class VAE(Trainer):
         vae = VAE(seed=1)
         vae.compile(keras.optimizers.Adam(2e-3))
         vae.fit(digits.train.images, batch_size=32, epochs=10)
+        vae.save("vae.keras")
     """
 
     beta = Setting(checks.number, 0, LARGEST_BETA, doc="Weight of the KL in the loss, a float.")
@@ -129,7 +123,7 @@ class VAE(Trainer):
         """
         widths, dtype = np.ravel(self.hidden_units), self.dtype_policy  # of one int, or several
         flatten = keras.layers.Flatten("channels_last", dtype=dtype)
-        dense = dense_layers(self.seed, 0, widths, 2 * self.latent_dim, dtype)  # layers from 0 on
+        dense = dense_layers(self.seed, 0, widths, 2 * self.latent_dim, dtype)
         return keras.Sequential([keras.Input(self.image_shape), flatten, *dense], name="encoder")
 
     def make_decoder(self):
@@ -200,16 +194,10 @@ class VAE(Trainer):
         return ElboTerms(tf.reduce_mean(log_likelihood, axis=0), kl)  # over draws
 
     def weigh(self, posterior, images, num_samples, seed):
-        """Draws codes z ~ q(z|x); log w is log p(x|z) less log q(z|x) − log p(z).
+        """Returns S draws z ~ q(z|x), [S, B, L], log p(x|z) and log q(z|x) − log p(z), [S, B] each.
 
-        Args:
-            posterior: q(z|x): batch shape [B], event shape [L].
-            images: [B, height, width].
-            num_samples: S.
-            seed: two integers; or four, as `engine.distributions` says.
-
-        Returns:
-            The draws, [S, B, L], and these two, [S, B] each, in nats.
+        log w is the difference of the last two. The seed is two integers, or four, as
+        `engine.distributions` says.
         """
         latents, log_posterior = sample_and_log_prob(posterior, num_samples, seed)
         log_likelihood = self.likelihood(latents).log_prob(images)
@@ -219,8 +207,6 @@ class VAE(Trainer):
         """Returns the loss of each image, and the terms of its ELBO, which are reported beside it.
 
         Training, tests and the watch for divergence call it. A loss of one's own is written here.
-        For "iwae" it is −log mean w over `num_samples` draws, where log w is log p(x|z) less
-        `kl_weight` times log q(z|x) − log p(z).
 
         Args:
             images: [B, height, width].
@@ -241,10 +227,6 @@ class VAE(Trainer):
         bound = tf.reduce_logsumexp(log_weights, axis=0) - math.log(self.num_samples)  # over draws
         kl = kl_divergence(posterior, self.prior(), latents)
         return -bound, ElboTerms(tf.reduce_mean(log_likelihood, axis=0), kl)
-
-    def observed(self, images, seed):
-        """Returns images as the likelihood sees them: drawn from grey levels, or as they are."""
-        return draw_pixels(images, seed) if self.dynamic_binarization else images
 
     def kl_weight(self, batch):
         """Returns the weight of the KL, a scalar, in training batch number `batch`, from 0."""

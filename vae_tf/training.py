@@ -84,7 +84,7 @@ class Recipe:
 
     @classmethod
     def literature(cls):
-        """For 28×28 digits and two layers of 200 units each way. An hour on two cores."""
+        """For 28×28 digits and two layers of 200 units each way. An hour."""
         return cls(updates=2_000_000, batch_size=50, learning_rate=2e-3, evaluate_every=1_000)
 
     def optimizer(self):
@@ -173,8 +173,7 @@ def train(data, recipe=None, vae=None, seed=None, verbose="auto", directory=None
             takes what the run needs to go on: stopped at any moment, and called again with the
             same arguments, a model in its first state among them, `train` goes on, and ends with
             the same bits as if it had not been stopped. Finished, it holds `model.keras` and
-            `history.csv` too, and calling again returns what was trained at once. See
-            `vae_tf.engine.run_folder`.
+            `history.csv` too, and calling again returns what was trained at once.
 
     Returns:
         `(vae, history)`: the compiled model, and a `History`.

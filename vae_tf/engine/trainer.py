@@ -18,6 +18,7 @@ import tensorflow as tf
 from . import checks, private
 from .batches import Batches, block_starts, each_array, is_pipeline
 from .blocks import PACKAGE, BlockRunner, treats_images_apart
+from .noise import draw_pixels
 from .state import BatchMean, Setting, weighted_mean
 
 LARGEST_WEIGHT = 1e10  # gradients have three factors of that size, and float32 ends at 3e38
@@ -96,6 +97,10 @@ class Trainer(keras.Model):
         """Returns images [B, height, width] and weights, [B] or None, that Keras gives a step."""
         images, _, weights = keras.utils.unpack_x_y_sample_weight(data)
         return checks.batch_of_images(images, self.image_shape), weights
+
+    def observed(self, images, seed):
+        """Returns images as the likelihood sees them: drawn from grey levels, or as they are."""
+        return draw_pixels(images, seed) if self.dynamic_binarization else images
 
     def batches_trained(self):
         """Returns how many batches the optimizer was given so far, an int64 tensor."""
