@@ -106,7 +106,7 @@ def log_likelihood_comparison(figure, updates, training, validation, error=None)
     below = {"training −\nvalidation": (difference, BLACK)}
     tall, low = _over_updates(figure, updates, above, below)
     tall.set_ylabel(f"{LOG_LIKELIHOOD} ({NATS})")
-    low.axhline(0, color=GREY, linewidth=1, zorder=1)
+    low.plot(updates[[0, -1]], [0, 0], color=GREY, linewidth=1, zorder=1)
     if error is not None:
         band = difference - 2 * error, difference + 2 * error
         low.fill_between(updates, *band, color=BLACK, alpha=0.12, linewidth=0)
@@ -213,6 +213,7 @@ def gaps(figure, approximation, amortization, names=None):
     axes.grid(visible=False, axis="x")
     axes.set_ylabel(f"log p(x) − ELBO ({NATS})")
     if names is None:
+        axes.margins(x=0.01)
         axes.set(xlabel=f"{len(low):,} images, by their gap", xticks=[])
     else:
         axes.set_xticks(places, [names[i] for i in order])
