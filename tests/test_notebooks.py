@@ -121,6 +121,30 @@ def test_they_are_built_alike(path):
         assert notebook.cells[place + 1].source.startswith("*How to read it*: "), place
 
 
+def anchors(path):
+    """Returns the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"(?m)^#+ (.+)$", path.read_text())
+    kept = [re.sub(r"[^\w\s-]", "", heading.lower()) for heading in headings]
+    return {re.sub(r"\s", "-", each.strip()) for each in kept}
+
+
+@pytest.mark.parametrize("path", [*NOTEBOOKS, ROOT / "docs" / "glossary.md"], ids=lambda p: p.stem)
+def test_links_lead_somewhere(path):
+    if path.suffix == ".ipynb":
+        cells = nbformat.read(path, as_version=4).cells
+        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    else:
+        text = path.read_text()
+    for link in re.findall(r"\]\(([^)#\s]*(?:#[^)\s]*)?)\)", text):
+        file, _, anchor = link.partition("#")
+        if file.startswith("http"):
+            continue
+        target = path.parent / file if file else path
+        assert target.exists(), link
+        if anchor and target.suffix == ".md":
+            assert anchor in anchors(target), link
+
+
 def test_numbers_are_found_and_compared():
     assert numbers("−33.8 nats, 74 % of 14×14, 9 and 4, `beta=4`, 1,000, 2 nats, Smith 2016") == [
         (33.8, 1),
