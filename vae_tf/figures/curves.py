@@ -374,9 +374,11 @@ def shares(figure, values, shares, errors, names, label):
     """
     axes, colors = figure.subplots(), [_color(i) for i in range(len(names))]
     axes.set(xscale="log", xlabel=label, ylabel="share of images (%)")
-    _banded_lines(axes, values, shares, errors, colors, lowest=0)
-    for i, (curve, color) in enumerate(zip(shares, colors, strict=True)):
-        axes.plot(values, curve, MARKERS[i % len(MARKERS)], color=color, label=names[i])
+    for i, (share, error) in enumerate(zip(shares, errors, strict=True)):
+        color, marker = colors[i], MARKERS[i % len(MARKERS)]
+        axes.plot(values, share, color=color, marker=marker, label=names[i])
+        band = np.maximum(share - 2 * error, 0), share + 2 * error
+        axes.fill_between(values, *band, color=color, alpha=0.2, linewidth=0)
     axes.set_ylim(0, None)
     axes.set_xticks(values, [f"{value:g}" for value in values])
     axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
@@ -518,8 +520,9 @@ def precision_recall(figure, precision, recall, errors, names):
     """
     axes, colors = figure.subplots(), _colors_after_black(names)
     for i, (across, up) in enumerate(2 * errors):
-        style = {"fmt": MARKERS[i % len(MARKERS)], "color": colors[i], "label": names[i]}
-        axes.errorbar(precision[i], recall[i], up, across, **style)
+        style = {"color": colors[i], "label": names[i], "markersize": 8, "elinewidth": 1.2}
+        marker = MARKERS[i % len(MARKERS)]
+        axes.errorbar(precision[i], recall[i], up, across, fmt=marker, **style)
     figure.legend(loc="outside right upper")
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     axes.set_xlabel("precision: share of its digits within reach of real ones")
