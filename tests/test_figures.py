@@ -372,6 +372,13 @@ def test_labels_of_several_lines_stand_apart():
     assert second.y1 < third.y0
 
 
+def test_a_label_far_from_others_stands_where_its_line_ends():
+    bounds = [[-30, -30], [-30, -30.01], [-20, -20]]
+    figure = figures.bound_against_samples([1, 10], bounds, np.ones((3, 2)), ("a", "b", "far"))
+    (far,) = [text for text in figure.axes[0].texts if text.get_text() == "far"]
+    assert far.xy == (10, pytest.approx(-20))
+
+
 def test_weights_show_draws_what_they_weigh_and_both_bounds():
     (log_weights,) = CALLS["weights"]
     axes = make("weights").axes[0]

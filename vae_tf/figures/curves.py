@@ -143,7 +143,7 @@ def weights(figure, log_weights):
         axes.annotate(f"{name}\n{x:.2f}".replace("-", "−"), (x, 1.15 * top), va="top", ha=side,
                       fontsize=8, **away)  # fmt: skip
     axes.legend(loc="upper left")
-    axes.set(xlabel="log w = log p(x, z) − log q(z|x) (nats), one draw z each", ylabel="share (%)")
+    axes.set(xlabel="log w of a draw z (nats), w = p(x, z) / q(z|x)", ylabel="share (%)")
 
 
 @figure_of(height=2.8, kl="L")
@@ -222,10 +222,10 @@ def gaps(figure, approximation, amortization, names=None):
 
 @figure_of(num_samples="K", bounds="M K", errors="M K", names="M texts")
 def bound_against_samples(figure, num_samples, bounds, errors, names):
-    """The importance-weighted bound against its number of samples K, for several models.
+    """The importance-weighted bound against K, for several models.
 
     Args:
-        num_samples: [K], numbers of samples, >= 1.
+        num_samples: [K], numbers of draws, >= 1.
         bounds, errors: [M, K], nats per image.
         names: of the M models.
     """
@@ -233,7 +233,7 @@ def bound_against_samples(figure, num_samples, bounds, errors, names):
     _banded_lines(axes, num_samples, bounds, errors, colors)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:,g}")
-    axes.set(xlabel="samples K per image", ylabel=f"bound on log p(x)\n({NATS})")
+    axes.set(xlabel="draws K per image", ylabel=f"bound on log p(x)\n({NATS})")
     _label_ends(axes, num_samples[-1], bounds[:, -1], names, colors)
 
 
@@ -651,10 +651,22 @@ def _label_ends(axes, x, ys, names, colors):
     lines = np.array([1 + name.count("\n") for name in names])
     places = np.cumsum(lines) - lines / 2  # the middle of each, if they stood one upon another
     apart = 0.18 / inches * np.ptp(limits) * (places - places[0])
-    placed = np.maximum.accumulate(ys - apart) + apart  # each pushes those above it up
-    placed -= np.mean(placed - ys)
+    placed = _risen(ys - apart) + apart
     for name, y, color in zip(names, scale.inverted().transform(placed), colors, strict=True):
         _beside(axes, name, (x, y), color)
+
+
+def _risen(values):
+    """Returns what never falls and is nearest to values, [N]: those that clash share their mean."""
+    means, counts = [], []
+    for value in values:
+        means.append(value)
+        counts.append(1)
+        while len(means) > 1 and means[-2] > means[-1]:
+            last, number = means.pop(), counts.pop()
+            counts[-1] += number
+            means[-1] += (last - means[-1]) * number / counts[-1]
+    return np.repeat(means, counts)
 
 
 def _beside(axes, text, point, color, fontsize=9, above=0):
