@@ -30,11 +30,10 @@ STYLE = {
 }
 
 
-def save(results, folder):
-    """Writes speed.png and speed.pdf into a folder, each in one step."""
-    figure = draw(results)
+def save(figure, folder, name):
+    """Writes a figure into a folder, as .png and as .pdf, each in one step."""
     for kind in ("png", "pdf"):
-        path = Path(folder) / f"speed.{kind}"
+        path = Path(folder) / f"{name}.{kind}"
         temporary = path.with_name(f".{os.getpid()}.{path.name}")
         try:
             dates = {"CreationDate": None} if kind == "pdf" else None
@@ -118,4 +117,5 @@ def _footnote(results):
 
 if __name__ == "__main__":
     here = Path(__file__).parent
-    save(json.loads((here / "results.json").read_text(encoding="utf-8")), here)
+    stored = json.loads((here / "results.json").read_text(encoding="utf-8"))
+    save(draw(stored), here, "speed")

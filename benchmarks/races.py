@@ -6,39 +6,67 @@ from contextlib import ExitStack
 
 import numpy as np
 from contender import Contender, ContenderError
-from peers import CONTENDERS, LIMIT
+from peers import BOUNDS, CONTENDERS, LIMIT, SAMPLES_PER_CHUNK
 
 PAUSE = 0.3  # seconds between turns: threads of the last contender spin on for up to 0.2 s
+LABELS = CONTENDERS | BOUNDS
 
 
-def speed(names, images, batch_size, rounds, epochs, say, before=None):
+def speed(names, images, batch_size, rounds, epochs, say, before=None, hidden_units=128):
     """Returns seconds per update in each round, peak memory, and why others were skipped.
 
-    All processes live through all rounds; one works while the others wait. The order turns around
-    every round. A round's figure is the median over its epochs but the first, so compilation
-    and the start of a `fit` are not in it.
+    A round's figure is the median over its epochs but the first, so compilation and the start of a
+    `fit` are not in it.
     """
-    seconds, skipped = {}, {}
+    arguments = images, batch_size, 0, hidden_units
+    commands = ("speed", 2), ("speed", epochs + 1)  # the first compiles
+    return in_turns(names, arguments, commands, rounds, (1e6, "µs per update"), say, before)
+
+
+def bounds(names, images, hidden_units, latent_dim, num_samples, rounds, say):
+    """Returns the same of importance-weighted bounds: seconds for all images in each round."""
+    arguments = images, hidden_units, latent_dim, 0
+    commands = ("bound", SAMPLES_PER_CHUNK), ("bound", num_samples)  # the first compiles
+    return in_turns(names, arguments, commands, rounds, (1, "seconds"), say)
+
+
+def in_turns(names, arguments, commands, rounds, unit, say, before=None):
+    """Returns the seconds of each round, peak memory, and why others were skipped.
+
+    All processes live through all rounds; one works while the others wait. The order turns around
+    every round.
+
+    Args:
+        names: of peers; the first is vae_tf's, which must run.
+        arguments: what each peer is made from.
+        commands: what each is told once, before all rounds; and what it is told in each.
+        rounds: how many.
+        unit: seconds are shown in it: how many make one, and its name.
+        say: a function that prints.
+        before: the folder of the code before, or None.
+    """
+    seconds, skipped, (warm_up, measured) = {}, {}, commands
     with ExitStack() as stack:
         processes = {}
         for name in names:
             process = stack.enter_context(Contender(name, before))
-            if reason := process.tell("start", name, images, batch_size, 0):
-                if name == "ours":
+            if reason := process.tell("start", name, *arguments):
+                if name == names[0]:
                     raise ContenderError(f"vae_tf itself cannot run: {reason}.")
                 skipped[name] = reason
-                say(f"  skipped: {CONTENDERS[name]} ({reason})")
+                say(f"  skipped: {LABELS[name]} ({reason})")
                 process.__exit__()
                 continue
-            process.tell("speed", 2)  # compiles
+            process.tell(*warm_up)
             processes[name], seconds[name] = process, []
-            say(f"  ready: {CONTENDERS[name]}")
+            say(f"  ready: {LABELS[name]}")
         for number in range(rounds):
             for name in list(processes)[:: (-1) ** number]:
                 time.sleep(PAUSE)
-                seconds[name].append(processes[name].tell("speed", epochs + 1))
-            latest = ", ".join(f"{name} {1e6 * times[-1]:.0f}" for name, times in seconds.items())
-            say(f"  round {number + 1} of {rounds}, µs per update: {latest}")
+                seconds[name].append(processes[name].tell(*measured))
+            scale, shown = unit
+            latest = ", ".join(f"{name} {scale * s[-1]:,.1f}" for name, s in seconds.items())
+            say(f"  round {number + 1} of {rounds}, {shown}: {latest}")
         memory = {name: process.tell("peak_memory") for name, process in processes.items()}
     return seconds, memory, skipped
 

@@ -8,10 +8,14 @@ UNSTEADY = 1.5  # slowest round to fastest; on a quiet machine it stays below 1.
 
 def summarize(speeds, runs, target, imports, own):
     """Returns the parts of results.json that are measured."""
-    speed = [_speed(setting) for setting in speeds]
+    speed = [with_ratios(setting) for setting in speeds]
     costs = _costs(imports, own)
     return {
-        "unsteady": _unsteady(speed),
+        "unsteady": [
+            f"{label}, batch {setting['batch_size']}"
+            for setting in speed
+            for label in unsteady(setting["contenders"], "microseconds_per_update")
+        ],
         "targets": [
             *_ratio_targets(speed[0]["contenders"], {}),
             *_ratio_targets(speed[0]["contenders"], ONE_THREAD),
@@ -23,31 +27,33 @@ def summarize(speeds, runs, target, imports, own):
     }
 
 
-def _speed(setting):
+def with_ratios(setting):
+    """Returns a setting with what each contender took, beside vae_tf, in place of raw seconds."""
     seconds, memory = setting.pop("seconds"), setting.pop("memory")
     contenders = {}
     for name, times in seconds.items():
         contenders[name] = {
             "label": CONTENDERS[name],
-            "microseconds_per_update": _rounded([1e6 * t for t in times], 1),
-            "updates_per_second": _rounded([1 / t for t in times], 1),
+            "microseconds_per_update": rounded([1e6 * t for t in times], 1),
+            "updates_per_second": rounded([1 / t for t in times], 1),
             "peak_memory_mb": round(memory[name] / 1e6),
         }
         for ours in VAE_TF:
             if ours in seconds:
-                # Round by round, so that what slows the whole machine slows both sides of a ratio.
-                ratios = [a / b for a, b in zip(times, seconds[ours], strict=True)]
-                contenders[name][f"{ours}_times_as_fast"] = _rounded(ratios, 3)
+                contenders[name][f"{ours}_times_as_fast"] = ratios(times, seconds[ours])
     return {**setting, "contenders": contenders}
 
 
-def _unsteady(speed):
-    """Returns what varied so much from round to round that its numbers mean nothing."""
+def ratios(times, ours):
+    """Returns how many times as fast ours is, and the spread of that."""
+    # Round by round, so that what slows the whole machine slows both sides of a ratio.
+    return rounded([a / b for a, b in zip(times, ours, strict=True)], 3)
+
+
+def unsteady(contenders, key):
+    """Returns who varied so much from round to round that the numbers mean nothing: labels."""
     return [
-        f"{one['label']}, batch {setting['batch_size']}"
-        for setting in speed
-        for one in setting["contenders"].values()
-        if one["microseconds_per_update"]["max"] > UNSTEADY * one["microseconds_per_update"]["min"]
+        one["label"] for one in contenders.values() if one[key]["max"] > UNSTEADY * one[key]["min"]
     ]
 
 
@@ -58,10 +64,10 @@ def _quality(runs, target):
         contenders[name] = {
             "label": CONTENDERS[name],
             "reached": all(columns["reached"]),
-            "seconds": _rounded(columns["seconds"], 2),
-            "seconds_to_ready": _rounded(columns["seconds_to_ready"], 2),
-            "seconds_training": _rounded(columns["seconds_training"], 2),
-            "updates": _rounded(columns["updates"], 0),
+            "seconds": rounded(columns["seconds"], 2),
+            "seconds_to_ready": rounded(columns["seconds_to_ready"], 2),
+            "seconds_training": rounded(columns["seconds_training"], 2),
+            "updates": rounded(columns["updates"], 0),
         }
     return {
         "target_elbo": target,
@@ -72,11 +78,11 @@ def _quality(runs, target):
 
 def _costs(imports, own):
     result = {
-        f"seconds_import_{name.replace(' ', '_')}": _rounded(times, 3)
+        f"seconds_import_{name.replace(' ', '_')}": rounded(times, 3)
         for name, times in imports.items()
     }
     for key in own[0]:
-        result[key] = _rounded([one[key] for one in own], 0 if key.endswith("_mb") else 4)
+        result[key] = rounded([one[key] for one in own], 0 if key.endswith("_mb") else 4)
     return result
 
 
@@ -114,5 +120,6 @@ def _target(what, target, measured, met):
     return {"what": what, "target": target, "measured": round(measured, 3), "met": met}
 
 
-def _rounded(values, digits):
+def rounded(values, digits):
+    """Returns median, minimum and maximum, rounded."""
     return {key: round(value, digits or None) for key, value in spread(values).items()}

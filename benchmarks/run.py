@@ -34,10 +34,7 @@ def main():
     """Runs everything and writes the results."""
     options = parse()
     began = time.perf_counter()
-    load = machine.load()
-    if load is not None and load > BUSY:
-        say(f"Warning: other work is running (load {load:g}). PyTorch suffers from that most:")
-        say("its threads wait for each other. Publish no numbers of this run.\n")
+    load = load_before()
     try:
         with tempfile.TemporaryDirectory() as folder:
             before, commit = code_before(options.before, folder) if options.before else (None, None)
@@ -52,11 +49,20 @@ def main():
 
     options.output.mkdir(parents=True, exist_ok=True)
     write(options.output / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    picture.save(results, options.output)
+    picture.save(picture.draw(results), options.output, "speed")
     say("\n".join(["", *targets_as_text(results["targets"])]))
     if results["unsteady"]:
         say(f"\nUnsteady, so publish nothing: {'; '.join(results['unsteady'])}.")
     say(f"\nWritten: results.json, speed.png, speed.pdf ({results['minutes']} minutes).")
+
+
+def load_before():
+    """Returns how busy the machine is, and warns where that spoils the timings."""
+    load = machine.load()
+    if load is not None and load > BUSY:
+        say(f"Warning: other work is running (load {load:g}). PyTorch suffers from that most:")
+        say("its threads wait for each other. Publish no numbers of this run.\n")
+    return load
 
 
 def parse():

@@ -33,12 +33,12 @@ class Server:
         few = train.balanced(1_000).images
         return few, train.images, validation.images, digits.name, digits.is_sample
 
-    def start(self, name, images, batch_size, seed):
+    def start(self, name, *arguments):
         """Makes the contender `name`; returns what package it could not import, or None."""
         from peers import Skip
 
         try:
-            self.peer = importlib.import_module(f"peers.{name}").Peer(images, batch_size, seed)
+            self.peer = importlib.import_module(f"peers.{name}").Peer(*arguments)
         except ModuleNotFoundError as error:
             return f"{error.name} is not installed"
         except Skip as reason:
@@ -51,6 +51,12 @@ class Server:
         self.peer.train(epochs, lambda: ends.append(time.perf_counter()))
         times = [end - start for start, end in itertools.pairwise(ends)]
         return statistics.median(times) / self.peer.updates_per_epoch
+
+    def bound(self, num_samples):
+        """Computes bounds; returns the seconds that it took."""
+        began = time.perf_counter()
+        self.peer.bound(num_samples)
+        return time.perf_counter() - began
 
     def reach(self, target, validation, max_epochs):
         """Trains until the ELBO of validation digits is at least `target`; returns how it went."""

@@ -1,16 +1,27 @@
 """The contenders: one module each, all with one structure.
 
-    peer = Peer(images, batch_size, seed)   images: uint8 [N, 14, 14], values 0 or 1
+    peer = Peer(images, batch_size, seed, hidden_units)
+                                            images: uint8 [N, height, width], values 0 or 1;
+                                            hidden_units: 128 if not told else
     peer.train(epochs, after_epoch)         stops early once after_epoch() is true
     peer.elbo(images)                       mean over images, nats, one draw of z each
     peer.updates_per_epoch                  what an epoch's time is divided by
 
-All train the same model (196 → 128 tanh → 8 + 8, 8 → 128 tanh → 196 Bernoulli, softplus scale,
-Glorot weights) on the same objective (the ELBO with one draw of z) with the same optimizer (Adam,
-2e-3, epsilon 1e-7) in float32, visit the digits in a new random order every epoch, and keep both
-terms of the ELBO of every update. A module is imported by its own process only, so this table
-imports none of them.
+All train the same model (196 → 128 tanh → 8 + 8, 8 → 128 tanh → 196 Bernoulli, or other widths,
+softplus scale, Glorot weights) on the same objective (the ELBO with one draw of z) with the same
+optimizer (Adam, 2e-3, epsilon 1e-7) in float32, visit the digits in a new random order every epoch,
+and keep both terms of the ELBO of every update. A module is imported by its own process only, so
+this table imports none of them.
+
+Modules named bound_* compute the importance-weighted bound of `vae_tf.evaluate`, untrained:
+
+    peer = Peer(images, hidden_units, latent_dim, seed)    hidden_units: a tuple of ints
+    peer.bound(num_samples)                                mean over images, in nats
 """
+
+import itertools
+
+LATENT_DIM = 8  # of the model that is trained
 
 CONTENDERS = {
     "ours": "vae_tf, fit",
@@ -38,6 +49,28 @@ LIMIT = "matmul"  # not a way to train: what the hardware needs at least
 TARGETS = {"torch_loader": 6.5, "torch_memory": 5.0, "keras_plain": 5.0, "jax_scan": 1.0}
 TARGETS[LIMIT] = 1 / 2.5
 TARGETS["before"] = 0.97
+
+# Who computes bounds, and as which contender that counts.
+BOUNDS = {
+    "bound_ours": "vae_tf, evaluate",
+    "bound_jax": "JAX, the same chunks, compiled",
+    "bound_matmul": "the decoder's products alone",
+}
+BOUNDS_OF = {"ours": "bound_ours", "jax_scan": "bound_jax", LIMIT: "bound_matmul"}
+IMAGES_PER_CHUNK, SAMPLES_PER_CHUNK = 100, 20  # what `vae_tf.evaluate` computes at once
+
+
+def layers(pixels, hidden_units, latent_dim):
+    """Returns inputs and outputs of each layer: a list for the encoder, a list for the decoder.
+
+    Args:
+        pixels: of an image.
+        hidden_units: widths of the hidden layers, from the images on: an int, or a tuple of ints.
+        latent_dim: dimensions of z.
+    """
+    hidden = hidden_units if isinstance(hidden_units, tuple) else (hidden_units,)
+    encoder = itertools.pairwise((pixels, *hidden, 2 * latent_dim))
+    return list(encoder), list(itertools.pairwise((latent_dim, *hidden[::-1], pixels)))
 
 
 class Skip(Exception):  # noqa: N818 - not an error: the contender cannot run here

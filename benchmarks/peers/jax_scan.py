@@ -8,13 +8,13 @@ import functools
 import jax
 import jax.numpy as jnp
 
-LAYERS = [(196, 128), (128, 16), (8, 128), (128, 196)]
+from . import LATENT_DIM, layers
 
 
 def terms(weights, images, noise):
     """Returns both terms of the ELBO, means over images, in nats."""
     (w1, b1), (w2, b2), (w3, b3), (w4, b4) = weights
-    x = images.reshape(-1, 196).astype(jnp.float32)
+    x = images.reshape(len(images), -1).astype(jnp.float32)
     loc, unconstrained = jnp.split(jnp.tanh(x @ w1 + b1) @ w2 + b2, 2, axis=-1)
     scale = jax.nn.softplus(unconstrained) + 1e-6
     logits = jnp.tanh((loc + scale * noise) @ w3 + b3) @ w4 + b4
@@ -47,19 +47,26 @@ def epoch(state, images, key, batch_size):
     order_key, noise_key = jax.random.split(key)
     shape = (len(images) // batch_size, batch_size)
     order = jax.random.permutation(order_key, len(images))[: shape[0] * shape[1]]
-    noise = jax.random.normal(noise_key, (*shape, 8))
+    noise = jax.random.normal(noise_key, (*shape, LATENT_DIM))
     return jax.lax.scan(update, state, (images[order.reshape(shape)], noise))
+
+
+def initial_weights(keys, shapes):
+    """Returns kernel and bias of each layer: Glorot's uniform ones, and zeros."""
+    glorot = jax.nn.initializers.glorot_uniform()
+    return [(glorot(k, shape), jnp.zeros(shape[1])) for k, shape in zip(keys, shapes, strict=True)]
 
 
 class Peer:
     """A Python loop over epochs."""
 
-    def __init__(self, images, batch_size, seed):
+    def __init__(self, images, batch_size, seed, hidden_units=128):
         self.images, self.batch_size = jnp.asarray(images), batch_size
         self.updates_per_epoch = len(images) // batch_size
-        self.key, *keys = jax.random.split(jax.random.key(seed), 1 + len(LAYERS))
-        glorot = jax.nn.initializers.glorot_uniform()
-        weights = [(glorot(k, s), jnp.zeros(s[1])) for k, s in zip(keys, LAYERS, strict=True)]
+        encoder, decoder = layers(images[0].size, hidden_units, LATENT_DIM)
+        shapes = encoder + decoder
+        self.key, *keys = jax.random.split(jax.random.key(seed), 1 + len(shapes))
+        weights = initial_weights(keys, shapes)
         zeros = functools.partial(jax.tree.map, jnp.zeros_like)
         self.state = (weights, zeros(weights), zeros(weights), jnp.zeros(()))
         self.loss = jax.jit(loss)
@@ -76,5 +83,5 @@ class Peer:
     def elbo(self, images):
         """Returns the mean ELBO of images, in nats."""
         self.key, key = jax.random.split(self.key)
-        noise = jax.random.normal(key, (len(images), 8))
+        noise = jax.random.normal(key, (len(images), LATENT_DIM))
         return -float(self.loss(self.state[0], images, noise)[0])

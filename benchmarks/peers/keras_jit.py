@@ -15,9 +15,10 @@ class Peer(ours.Peer):
 
     model = PlainVAE
 
-    def __init__(self, images, batch_size, seed):
+    def __init__(self, images, batch_size, seed, hidden_units=128):
         steps = len(images) // batch_size
-        super().__init__(images, batch_size, seed, jit_compile=True, steps_per_execution=steps)
+        options = {"jit_compile": True, "steps_per_execution": steps}
+        super().__init__(images, batch_size, seed, hidden_units, **options)
         self.updates_per_epoch = steps
         digits = tf.constant(images)
 

@@ -37,5 +37,6 @@ class Peer(ours.Peer):
 
     model = PlainVAE
 
-    def __init__(self, images, batch_size, seed):
-        super().__init__(images, batch_size, seed, jit_compile=False, steps_per_execution=1)
+    def __init__(self, images, batch_size, seed, hidden_units=128):
+        options = {"jit_compile": False, "steps_per_execution": 1}
+        super().__init__(images, batch_size, seed, hidden_units, **options)

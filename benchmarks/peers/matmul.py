@@ -5,7 +5,7 @@ Four forward; backward two for every layer but the first, whose input needs no g
 
 import numpy as np
 
-LAYERS = [(196, 128), (128, 16), (8, 128), (128, 196)]
+from . import LATENT_DIM, layers
 
 
 class Peer:
@@ -13,11 +13,12 @@ class Peer:
 
     elbo = None
 
-    def __init__(self, images, batch_size, seed):
+    def __init__(self, images, batch_size, seed, hidden_units=128):
         self.updates_per_epoch = -(-len(images) // batch_size)
         random = np.random.default_rng(seed)
         self.products = []
-        for number, (inputs, outputs) in enumerate(LAYERS):
+        encoder, decoder = layers(images[0].size, hidden_units, LATENT_DIM)
+        for number, (inputs, outputs) in enumerate(encoder + decoder):
             x, weight, gradient = (
                 random.standard_normal(shape, np.float32)
                 for shape in ((batch_size, inputs), (inputs, outputs), (batch_size, outputs))

@@ -6,15 +6,16 @@ from vae_tf import VAE
 
 
 class Peer:
-    """The package's own way to train."""
+    """The package's own way to train; `options` are of `compile`."""
 
     model = VAE
 
-    def __init__(self, images, batch_size, seed, **compile_options):
+    def __init__(self, images, batch_size, seed, hidden_units=128, **options):
         self.images, self.batch_size = images, batch_size
         self.updates_per_epoch = -(-len(images) // batch_size)
-        self.vae = self.model(seed=seed)
-        self.vae.compile(keras.optimizers.Adam(2e-3), **compile_options)
+        shape = images.shape[1:]
+        self.vae = self.model(hidden_units=hidden_units, image_shape=shape, seed=seed)
+        self.vae.compile(keras.optimizers.Adam(2e-3), **options)
 
     def train(self, epochs, after_epoch):
         """Trains for `epochs` epochs, or until `after_epoch()` is true."""

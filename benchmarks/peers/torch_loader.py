@@ -13,8 +13,8 @@ from .torch_model import TorchPeer
 class Peer(TorchPeer):
     """The loop of most tutorials."""
 
-    def __init__(self, images, batch_size, seed):
-        super().__init__(images, batch_size, seed)
+    def __init__(self, images, batch_size, seed, hidden_units=128):
+        super().__init__(images, batch_size, seed, hidden_units)
         self.loader = DataLoader(TensorDataset(self.images), batch_size, shuffle=True)
 
     def epoch(self):

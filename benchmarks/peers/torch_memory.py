@@ -11,8 +11,8 @@ from .torch_model import TorchPeer
 class Peer(TorchPeer):
     """An eager loop with what PyTorch offers for small models."""
 
-    def __init__(self, images, batch_size, seed):
-        super().__init__(images, batch_size, seed, fused=True)
+    def __init__(self, images, batch_size, seed, hidden_units=128):
+        super().__init__(images, batch_size, seed, hidden_units, fused=True)
 
     def epoch(self):
         """Trains for an epoch; returns both terms of every update, [updates, 2]."""

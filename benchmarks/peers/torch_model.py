@@ -4,23 +4,25 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own custom
 from torch import nn
 
+from . import LATENT_DIM, layers
+
 
 class VAE(nn.Module):
-    """196 → 128 tanh → 8 + 8 and 8 → 128 tanh → 196 logits."""
+    """196 → 128 tanh → 8 + 8 and 8 → 128 tanh → 196 logits, or of other widths."""
 
-    def __init__(self):
+    def __init__(self, pixels, hidden_units):
         super().__init__()
-        self.encoder = nn.Sequential(
-            nn.Flatten(), nn.Linear(196, 128), nn.Tanh(), nn.Linear(128, 16)
-        )
-        self.decoder = nn.Sequential(nn.Linear(8, 128), nn.Tanh(), nn.Linear(128, 196))
+        both = layers(pixels, hidden_units, LATENT_DIM)
+        encoder, decoder = ([nn.Linear(*shape) for shape in shapes] for shapes in both)
+        self.encoder = nn.Sequential(nn.Flatten(), encoder[0], nn.Tanh(), encoder[1])
+        self.decoder = nn.Sequential(decoder[0], nn.Tanh(), decoder[1])
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
 
     def forward(self, images):
-        """Returns both terms of the ELBO, means over images [B, 14, 14], in nats."""
+        """Returns both terms of the ELBO, means over images [B, height, width], in nats."""
         loc, unconstrained = self.encoder(images).chunk(2, dim=-1)
         scale = F.softplus(unconstrained) + 1e-6
         logits = self.decoder(loc + scale * torch.randn_like(scale))
@@ -33,11 +35,11 @@ class VAE(nn.Module):
 class TorchPeer:
     """Trains epoch by epoch; a subclass gives `epoch`."""
 
-    def __init__(self, images, batch_size, seed, **adam_options):
+    def __init__(self, images, batch_size, seed, hidden_units=128, **adam_options):
         torch.manual_seed(seed)
         self.images, self.batch_size = torch.from_numpy(images).float(), batch_size
         self.updates_per_epoch = -(-len(images) // batch_size)
-        self.terms = self.model = VAE()
+        self.terms = self.model = VAE(images[0].size, hidden_units)
         self.optimizer = torch.optim.Adam(
             self.model.parameters(), lr=2e-3, eps=1e-7, **adam_options
         )
