@@ -36,8 +36,45 @@ def test_samples_look_like_digits_not_noise():
     assert np.mean((means < 0.05) | (means > 0.95)) > 0.6
 
 
-def test_weights_take_less_than_a_megabyte():
-    assert sum(file.stat().st_size for file in pretrained.FOLDER.iterdir()) < 1_000_000
+LITERATURE = ["literature", "literature_iwae"]
+
+
+@pytest.mark.parametrize("name", LITERATURE)
+def test_the_literatures_models_load_offline_and_work(name):
+    vae = vae_tf.load_pretrained(name)
+    assert vae.count_params() == 425_284
+    assert (vae.latent_dim, vae.hidden_units, vae.image_shape) == (50, (200, 200), (28, 28))
+    objective = {"literature": ("elbo", 1), "literature_iwae": ("iwae", 5)}[name]
+    assert (vae.objective, vae.num_samples) == objective
+    assert all((w == w.astype(np.float16)).all() for w in vae.get_weights())  # as they are stored
+    levels = np.random.default_rng(0).random([20, 28, 28], np.float32)
+    before = vae.get_weights()[0]
+    vae.fit(levels, batch_size=10, verbose=0)  # it can be trained further
+    assert (vae.get_weights()[0] != before).any()
+    ink = np.asarray(vae_tf.load_pretrained(name).sample(300, mean=True)).mean()
+    assert 0.08 < ink < 0.18  # MNIST has 0.13
+
+
+def test_weights_are_small():
+    sizes = {file.name: file.stat().st_size for file in pretrained.FOLDER.iterdir()}
+    literature = sum(size for name, size in sizes.items() if name.startswith("literature"))
+    assert literature < 2_000_000
+    assert sum(sizes.values()) - literature < 1_000_000
+
+
+@pytest.mark.skipif(not os.environ.get("VAE_TF_MNIST_DIR"), reason="VAE_TF_MNIST_DIR is not set")
+@pytest.mark.parametrize("name", LITERATURE)
+def test_published_bounds_of_the_literatures_models_are_those_of_these_weights(name):
+    digits = vae_tf.load_mnist(size=28, binarization="dynamic")
+    images = np.concatenate([digits.validation.images, digits.test.images])
+    found = vae_tf.evaluate(vae_tf.load_pretrained(name), images, num_samples=5)
+    published = PUBLISHED[f"{name}, all 10,000 test digits"]
+    assert published["num_images"] == len(images) == 10_000
+    assert published["num_samples"] == 5_000
+    measured = pretrained.how_trained(name)["measured"]
+    assert {key: published[key] for key in measured} == measured
+    assert found.kl.mean() == pytest.approx(published["kl"]["mean"], abs=0.001)
+    assert found.elbo.mean() == pytest.approx(published["elbo"]["mean"], abs=0.05)
 
 
 @pytest.mark.skipif(not os.environ.get("VAE_TF_MNIST_DIR"), reason="VAE_TF_MNIST_DIR is not set")
@@ -50,7 +87,7 @@ def test_published_bounds_are_those_of_these_weights(name):
     assert found.elbo.mean() == pytest.approx(published["elbo"]["mean"], abs=0.02)
 
 
-# The script that trains and stores them, with a short recipe and in another folder.
+# The scripts that train and store them, with a short recipe and in another folder.
 
 SHORT = vae_tf.Recipe(
     updates=30, batch_size=32, learning_rate=5e-3, images_per_class=50, evaluate_every=10
@@ -63,7 +100,7 @@ def script(tmp_path, monkeypatch):
     spec = importlib.util.spec_from_file_location("script", ROOT / "scripts/train_pretrained.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    assert set(script.RECIPES) == set(pretrained.NAMES)
+    assert {*script.RECIPES, *LITERATURE} == set(pretrained.NAMES)
     monkeypatch.setattr(script, "RECIPES", {"writeup": SHORT})
     quick = functools.partial(script.train_classifier, epochs=1)
     monkeypatch.setattr(script, "train_classifier", quick)
@@ -106,3 +143,47 @@ def test_the_script_refuses_the_sample_and_unknown_names(
     with pytest.raises(SystemExit, match=says):
         script.main()
     assert not os.listdir(script.FOLDER)
+
+
+@pytest.fixture
+def literature(tmp_path, monkeypatch):
+    """`scripts/train_literature.py` with short runs, which writes into an empty folder."""
+    spec = importlib.util.spec_from_file_location("script", ROOT / "scripts/train_literature.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert list(script.MODELS) == LITERATURE
+    short = vae_tf.Recipe(updates=30, batch_size=20, learning_rate=2e-3, evaluate_every=10)
+    arguments = {name: each for name, (each, _) in script.MODELS.items()}
+    small = script.ARCHITECTURE | {"latent_dim": 4, "hidden_units": (20, 20)}
+    monkeypatch.setattr(script, "ARCHITECTURE", small)
+    monkeypatch.setattr(script, "MODELS", {name: (arguments[name], short) for name in arguments})
+    monkeypatch.setattr(script, "NUM_SAMPLES", 7)
+    monkeypatch.setattr(script, "ROOT", tmp_path)
+    (tmp_path / "figures").mkdir()
+    for module in (script, pretrained):
+        monkeypatch.setattr(module, "FOLDER", tmp_path)
+    return script
+
+
+def test_the_literatures_script_stores_and_measures(literature, tmp_path):
+    digits = vae_tf.load_mnist("sample", 28, "dynamic")
+    literature.train_and_store(digits, "literature_iwae")
+    stored = vae_tf.load_pretrained("literature_iwae")
+    trained = vae_tf.load_model(tmp_path / "runs" / "literature_iwae" / "model.keras")
+    assert (stored.objective, stored.num_samples) == ("iwae", 5)
+    for found, expected in zip(stored.get_weights(), trained.get_weights(), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
+    literature.measure(digits, "literature_iwae")
+    entry = results.read(tmp_path / "figures")["literature_iwae, all 10,000 test digits"]
+    assert (entry["num_images"], entry["num_samples"]) == (1_000, 7)  # of the sample
+    assert entry["training"]["updates"] == 30
+    assert pretrained.how_trained("literature_iwae")["measured"]["elbo"] == entry["elbo"]
+
+
+def test_the_literatures_script_refuses_the_sample(literature, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["train_literature.py", "--measure", "literature"])
+    digits = vae_tf.load_mnist("sample", 28, "dynamic")
+    monkeypatch.setattr(literature, "load_mnist", lambda **_: digits)
+    with pytest.raises(SystemExit, match="needs all of MNIST"):
+        literature.main()
+    assert os.listdir(tmp_path) == ["figures"]

@@ -31,6 +31,8 @@ vae, history = vae_tf.train(data, recipe, verbose=0)
 assert len(history.kl) == 4
 for name in ("writeup", "full"):
     assert vae_tf.load_pretrained(name).sample(2).shape == (2, 14, 14)
+for name in ("literature", "literature_iwae"):
+    assert vae_tf.load_pretrained(name).sample(2).shape == (2, 28, 28)
 assert classifier.load_classifier()(images).probabilities.shape == (500, 11)
 vae_tf.figures.save(vae_tf.figures.digits(vae.sample(4).numpy(), columns=2), "samples")
 vae_tf.export_explorer(vae, data, "page.html")

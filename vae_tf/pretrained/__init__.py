@@ -1,29 +1,34 @@
 """Weights that come with the package, trained from all of MNIST.
 
-name        recipe               digits trained on
-writeup     `Recipe.writeup()`   10,000
-full        `Recipe.full()`      60,000
+name               recipe                  digits trained on
+writeup            `Recipe.writeup()`      10,000
+full               `Recipe.full()`         60,000
+literature         `Recipe.literature()`   60,000, of 28×28 pixels, binarized dynamically
+literature_iwae    the same, shorter       the same; the objective is the bound from 5 draws
 
-`make pretrained` trains them anew (`scripts/train_pretrained.py`). The 5,000-digit sample is part
-of MNIST's training set, so these weights have seen its digits.
+`make pretrained` trains the first two anew (`scripts/train_pretrained.py`), and
+`scripts/train_literature.py` the others, whose weights are stored as float16. The 5,000-digit
+sample is part of MNIST's training set, so these weights have seen its digits.
 """
 
 import json
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from ..engine.loading import load_model
+from ..model import VAE
 
 FOLDER = Path(__file__).parent
-NAMES = ("writeup", "full")
+NAMES = ("writeup", "full", "literature", "literature_iwae")
 
 
 def load_pretrained(name):
     """Loads a trained VAE that comes with the package; needs no network.
 
     Args:
-        name: "writeup" or "full".
+        name: "writeup", "full", "literature" or "literature_iwae".
 
     Returns:
         A `VAE`, compiled with Adam at a rate of 1e-3, should it be trained further.
@@ -33,7 +38,13 @@ def load_pretrained(name):
     """
     if not isinstance(name, str) or name not in NAMES:
         raise ValueError(f"name must be one of {', '.join(NAMES)}; received {name!r}.")
-    vae = load_model(FOLDER / f"{name}.keras")
+    halves = FOLDER / f"{name}.npz"
+    if halves.exists():
+        vae = VAE(**how_trained(name)["arguments"], name=name)
+        with np.load(halves) as stored:
+            vae.set_weights([stored[key].astype(np.float32) for key in stored.files])
+    else:
+        vae = load_model(FOLDER / f"{name}.keras")
     vae.compile(keras.optimizers.Adam(1e-3))
     return vae
 
