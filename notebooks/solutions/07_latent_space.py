@@ -29,7 +29,7 @@ def exercise_1(digits):
         means, covariances = means_and_covariances(images)
         return tfd.MultivariateNormalTriL(means, tf.linalg.cholesky(covariances))
 
-    def diagonal(images):  # the best one: its precisions are those of the full covariance
+    def diagonal(images):  # the nearest in KL: its precisions are those of the full covariance
         means, covariances = means_and_covariances(images)
         precisions = tf.linalg.diag_part(tf.linalg.inv(covariances))
         return tfd.MultivariateNormalDiag(means, 1 / tf.sqrt(precisions))
