@@ -236,7 +236,7 @@ def test_places_are_filled_from_the_numbers(script):
 def test_every_published_bound_on_test_digits_is_on_the_page():
     page = (ROOT / "docs" / "results.md").read_text()
     for name, entry in PUBLISHED.items():
-        assert entry["data"] == "MNIST", name
+        assert entry["data"].startswith("MNIST"), name
         for key in ("elbo", "marginal_log_likelihood", "log_likelihood"):
             if name.endswith(", test") and key in entry and not name.startswith("uniform"):
                 assert shown(*entry[key].values()) in page, f"{name}: {key}"
