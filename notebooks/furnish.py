@@ -17,7 +17,7 @@ import nbformat
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 NAVIGATION = "navigation"  # the tag of the cell
-BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+BADGE = "open_in_colab.svg"  # beside this file, so that nothing is fetched to show a notebook
 # A name in code, a file of the package, and the line that was right when the link was last made.
 LINK = re.compile(r"\[`([\w.]+?)(\(\))?`\]\((\.\./(?:vae_tf|notebooks)/[\w/]+\.py)(?:#L\d+)?\)")
 

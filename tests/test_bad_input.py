@@ -44,7 +44,7 @@ def made(tmp_path_factory, images, digits):
     (folder / "empty.keras").touch()
     (folder / "half.keras").write_bytes((folder / "good.keras").read_bytes()[:5_000])
     for name, change in {
-        "newer": {"format": 3},
+        "newer": {"format": 4},
         "shapes": {"latent_dim": 3},
         "unknown": {"depth": 2},
         "huge": {"hidden_units": 2**40},
@@ -499,7 +499,7 @@ BAD = {
         (dict(seed=-1), VALUE, "seed"),
     ],
     "load_pretrained": [
-        (dict(name=name), VALUE, "one of writeup, full; received")
+        (dict(name=name), VALUE, "one of writeup, full, literature, literature_iwae; received")
         for name in ("best", "", None, ["full"], "../full")
     ],
     "load_model": [
@@ -507,7 +507,7 @@ BAD = {
         (dict(path="empty.keras"), VALUE, r"empty\.keras cannot be loaded; .*not a zip"),
         (dict(path="half.keras"), VALUE, r"half\.keras cannot be loaded; .*not a zip"),
         (dict(path="decoder.keras"), VALUE, "of class vae_tf>VAE .*not None.*register_keras_s"),
-        (dict(path="newer.keras"), VALUE, "format 2 or older; received format 3.*update vae_tf"),
+        (dict(path="newer.keras"), VALUE, "format 3 or older; received format 4.*update vae_tf"),
         (dict(path="shapes.keras"), VALUE, r"shapes\.keras cannot be loaded; .*not be loaded"),
         (dict(path="unknown.keras"), VALUE, "depth"),
         (dict(path="huge.keras"), VALUE, "hidden_units .* received 1099511627776"),

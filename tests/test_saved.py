@@ -59,17 +59,17 @@ def test_loads_what_was_saved(file, images):
 
 def test_files_carry_a_format_and_those_of_before_still_load(file, tmp_path):
     with zipfile.ZipFile(file) as archive:
-        assert json.loads(archive.read("config.json"))["config"]["format"] == 2
+        assert json.loads(archive.read("config.json"))["config"]["format"] == 3
     old = rewritten(file, tmp_path / "old.keras", lambda config: config["config"].pop("format"))
     for a, b in zip(
         vae_tf.load_model(old).get_weights(), vae_tf.load_model(file).get_weights(), strict=True
     ):
         np.testing.assert_array_equal(a, b)
     newer = rewritten(
-        file, tmp_path / "newer.keras", lambda config: config["config"].update(format=3)
+        file, tmp_path / "newer.keras", lambda config: config["config"].update(format=4)
     )
     for load in (vae_tf.load_model, keras.saving.load_model):
-        with pytest.raises(ValueError, match=r"received format 3\. .*update vae_tf"):
+        with pytest.raises(ValueError, match=r"received format 4\. .*update vae_tf"):
             load(newer)
 
 

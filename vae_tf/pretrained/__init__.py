@@ -41,7 +41,7 @@ def load_pretrained(name):
     halves = FOLDER / f"{name}.npz"
     if halves.exists():
         vae = VAE(**how_trained(name)["arguments"], name=name)
-        with np.load(halves) as stored:
+        with np.load(halves, allow_pickle=False) as stored:
             vae.set_weights([stored[key].astype(np.float32) for key in stored.files])
     else:
         vae = load_model(FOLDER / f"{name}.keras")
