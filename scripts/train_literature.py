@@ -1,7 +1,7 @@
 """Trains the models of notebook 11, and measures them as the literature does.
 
-    python scripts/train_literature.py literature          # trains, an hour; stopped, it goes on
-    python scripts/train_literature.py literature_iwae     # several hours
+    python scripts/train_literature.py literature         # half an hour; stopped, it goes on
+    python scripts/train_literature.py literature_iwae    # as long, for fewer updates
     python scripts/train_literature.py --measure literature    # stored weights alone, minutes
 
 Trained are 784-200-200-50 networks on MNIST's 60,000 training digits, binarized dynamically. What

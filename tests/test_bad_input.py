@@ -463,6 +463,7 @@ BAD = {
         ),
     ],
     "bound_curve": [
+        (dict(posterior=3), TYPE, "posterior must be a function of images; received int"),
         (dict(num_samples=[]), VALUE, "num_samples must rise"),
         (dict(num_samples=[5, 5]), VALUE, r"num_samples must rise; received \[5, 5\]"),
         (dict(num_samples=[0, 5]), VALUE, "num_samples"),

@@ -541,6 +541,10 @@ def test_fashion_mnist_is_refused_where_it_cannot_be_had():
 
 
 def test_files_that_are_not_fashion_mnist_are_refused(clothes, monkeypatch):
+    monkeypatch.setenv("VAE_TF_FASHION_MNIST_DIR", str(clothes / "missing"))
+    with pytest.raises(FileNotFoundError, match=r"missing/.*expected SHA-256") as caught:
+        load_fashion_mnist()
+    assert "VAE_TF_FASHION_MNIST_DIR" in caught.value.__notes__[0]
     damaged = clothes / f"{NAMES[0]}.gz"
     damaged.write_bytes(files.flip(damaged.read_bytes(), 100))
     with pytest.raises(ValueError, match=f"{NAMES[0]}.gz: expected SHA-256 .*, found"):

@@ -1,6 +1,5 @@
 """Grey levels that training draws from, the importance-weighted objective, and their recipe."""
 
-import dataclasses
 import math
 
 import keras
@@ -12,8 +11,9 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 import vae_tf
-from vae_tf import VAE, Recipe
+from vae_tf import VAE, Recipe, pretrained
 from vae_tf.engine import noise
+from vae_tf.engine.course import Course
 
 SHAPE = (5, 6)
 
@@ -107,12 +107,12 @@ def test_blocks_draw_what_keras_own_path_draws(levels, objective):
     ]
     for ours, theirs in zip(*weights, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-6)
-    losses = [vae.evaluate(levels, batch_size=16, verbose=0)[0] for vae in models]
+    losses = [loss_of(vae, levels) for vae in models]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    assert losses[0] == vae_tf_evaluate(models[0], levels)  # the same draws again
+    assert losses[0] == loss_of(models[0], levels)  # the same draws again
 
 
-def vae_tf_evaluate(vae, levels):
+def loss_of(vae, levels):
     return vae.evaluate(levels, batch_size=16, verbose=0)[0]
 
 
@@ -141,6 +141,11 @@ def test_training_by_a_recipe_evaluates_drawn_digits(levels):
     splits += [vae_tf.data.Split((rng.random(levels.shape) < levels).astype(np.uint8))] * 2
     data = vae_tf.data.Dataset(*splits, "arrays", "grey", "dynamic")
     recipe = Recipe(updates=20, batch_size=16, evaluate_every=5)
+    vae = model()
+    recipe.compile(vae)
+    course = Course(vae, [levels, splits[1].images], 20, None)
+    assert set(np.unique(course.sets[0])) == {0, 1}  # not the levels
+    np.testing.assert_array_equal(course.sets[1], splits[1].images)
     vae, history = vae_tf.train(data, recipe, seed=1, verbose=0)
     assert vae.dynamic_binarization
     ends = history.training, history.validation  # of a model that has learned next to nothing
@@ -203,9 +208,9 @@ def test_iwae_loss_is_what_scipy_makes_of_the_same_draws(levels, kl_weight):
     elbo = vae.elbo_terms(images, seed, 6)
     np.testing.assert_allclose(terms.log_likelihood, elbo.log_likelihood, rtol=1e-5)
     np.testing.assert_allclose(terms.kl, elbo.kl, rtol=1e-5)
-    if kl_weight == 1.0:
-        monte_carlo = weighted_loss(vae, images, latents, normal.logpdf(latents).sum(-1))
-        assert (monte_carlo < -elbo.log_likelihood.numpy() + elbo.kl.numpy() + 2).all()
+    _, log_likelihood, log_ratio = vae.weigh(posterior, images, 6, seed)
+    log_weights = (log_likelihood - kl_weight * log_ratio).numpy()  # [6, 9]
+    assert (-losses.numpy() > log_weights.mean(axis=0)).all()  # Jensen, for the same draws
 
 
 def test_iwae_gradient_is_the_finite_difference(levels):
@@ -318,8 +323,13 @@ def test_a_misspelled_objective_trains_nothing(levels):
         vae.fit(levels, verbose=0)
 
 
-def test_recipe_of_the_literature():
-    recipe = Recipe.literature()
+@pytest.mark.parametrize("name", ["literature", "literature_iwae"])
+def test_the_weights_that_ship_followed_the_recipe(name):
+    recipe, facts = Recipe.literature(), pretrained.how_trained(name)
     assert recipe.num_samples is None  # the model's own: 1, or IWAE's 5
     assert recipe.images_per_class is None
-    assert dataclasses.replace(recipe, updates=10).optimizer().learning_rate is not None
+    assert (facts["batch_size"], facts["learning_rate"]) == (
+        recipe.batch_size,
+        recipe.learning_rate,
+    )
+    assert facts["updates"] == (recipe.updates if name == "literature" else 800_000)

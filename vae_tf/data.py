@@ -99,7 +99,7 @@ class Dataset:
     test: Split
     source: str  # "cache", "directory", "tfds", "keras" or "sample"; "arrays" for one's own
     name: str = "MNIST"  # what figures and tables call the data
-    binarization: str = "threshold"  # "dynamic" where the training images are grey levels
+    binarization: str = "none"  # "dynamic" where updates draw from the training images
 
     @property
     def is_sample(self):

@@ -134,9 +134,7 @@ def evaluate(
     """
     images = checked_images(vae, images)
     posterior = vae.posterior if posterior is None else posterior
-    if not callable(posterior):
-        found = type(posterior).__name__
-        raise TypeError(f"posterior must be a function of images; received {found}.")
+    posterior = checks.function_of_images("posterior", posterior)
     chunks = images_per_chunk, samples_per_chunk
     return evaluate_with(posterior, vae, (images,), num_samples, seed, verbose, *chunks)
 

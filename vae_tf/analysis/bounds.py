@@ -79,6 +79,7 @@ def bound_curve(vae, images, num_samples=(1, 10, 100, 1_000), seed=0, verbose=0,
     if np.ndim(num_samples) != 1:
         raise ValueError(f"num_samples must be several rising ints; received {num_samples!r}.")
     posterior = vae.posterior if posterior is None else posterior
+    posterior = checks.function_of_images("posterior", posterior)
     return importance_sample(posterior, vae, (images,), num_samples, seed, verbose)[2]
 
 

@@ -73,6 +73,17 @@ def boolean(name, value):
     return bool(value)
 
 
+def function_of_images(name, value):
+    """Returns a function.
+
+    Raises:
+        TypeError: if it cannot be called.
+    """
+    if not callable(value):
+        raise TypeError(f"{name} must be a function of images; received {type(value).__name__}.")
+    return value
+
+
 def array(name, values):
     """Returns values as an array of real numbers, of any shape.
 

@@ -136,12 +136,20 @@ def weights(figure, log_weights):
         axes.hist(log_weights, bins, weights=share, label=name, **style)
     top = axes.get_ylim()[1]
     axes.set_ylim(0, 1.15 * top)
-    for x, name, side in ((elbo, "mean of log w:\nthe ELBO", "right"),
-                          (bound, "log of mean w:\nthe bound", "left")):  # fmt: skip
+    for x, name, side in (
+        (elbo, "mean of log w:\nthe ELBO", "right"),
+        (bound, "log of mean w:\nthe bound", "left"),
+    ):
         axes.axvline(x, color=BLACK, linewidth=1.2)
         away = {"xytext": (4 if side == "left" else -4, -2), "textcoords": "offset points"}
-        axes.annotate(f"{name}\n{x:.2f}".replace("-", "−"), (x, 1.15 * top), va="top", ha=side,
-                      fontsize=8, **away)  # fmt: skip
+        axes.annotate(
+            f"{name}\n{x:.2f}".replace("-", "−"),
+            (x, 1.15 * top),
+            va="top",
+            ha=side,
+            fontsize=8,
+            **away,
+        )
     axes.legend(loc="upper left")
     axes.set(xlabel="log w of a draw z (nats), w = p(x, z) / q(z|x)", ylabel="share (%)")
 

@@ -17,8 +17,15 @@ def load(source):
         training set and the test set; and the name of the source.
     """
     directory = os.environ.get("VAE_TF_FASHION_MNIST_DIR")
+    if isinstance(source, str) and source == "auto" and directory:
+        try:
+            parts = _from_directory(directory)
+        except (OSError, ValueError) as error:
+            error.add_note("VAE_TF_FASHION_MNIST_DIR names this directory.")
+            raise
+        return _in_content_order("directory", parts)
     if isinstance(source, str) and source == "auto":
-        source = directory or "keras"
+        source = "keras"
     if isinstance(source, str) and source == "keras":
         try:
             parts = providers.fashion_from_keras()
@@ -29,14 +36,19 @@ def load(source):
             )
             raise
     elif isinstance(source, (str, os.PathLike)) and os.path.isdir(os.path.expanduser(source)):
-        parts = providers.from_directory(Path(source).expanduser(), providers.FASHION_FILES)
-        source = "directory"
+        parts, source = _from_directory(source), "directory"
     else:
         raise ValueError(
             'source must be "auto", "keras" or the path of a directory of the four Fashion-MNIST '
             f"files; received {source!r}."
         )
-    names = ("train", "test")
-    return [
-        providers.in_content_order(source, *named) for named in zip(names, parts, strict=True)
-    ], source
+    return _in_content_order(source, parts)
+
+
+def _from_directory(directory):
+    return providers.from_directory(Path(directory).expanduser(), providers.FASHION_FILES)
+
+
+def _in_content_order(source, parts):
+    named = zip(("train", "test"), parts, strict=True)
+    return [providers.in_content_order(source, *each) for each in named], source
