@@ -27,10 +27,11 @@ PLACES = {
     "model": ("engine",),
     "training": ("engine", "data", "model"),
     "evaluation": ("engine", "model"),
+    "pixel_vae": ("engine", "model"),
     "pretrained": ("engine", *CORE),
     "analysis": ("engine", *CORE, "pretrained"),
     "figures": ("engine.atomic",),
-    "explorer": ("engine", *CORE),
+    "explorer": ("engine", *CORE, "pixel_vae"),
 }
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -25,6 +25,7 @@ from .engine.loading import load_model
 from .evaluation import evaluate
 from .explorer import export_explorer
 from .model import VAE
+from .pixel_vae import MixtureVAE, PixelVAE
 from .pretrained import load_pretrained
 from .training import History, Recipe, train
 
@@ -32,6 +33,8 @@ __all__ = [
     "VAE",
     "DivergenceError",
     "History",
+    "MixtureVAE",
+    "PixelVAE",
     "Recipe",
     "analysis",
     "evaluate",

@@ -60,7 +60,7 @@ class IndependentBernoulli(tfd.Independent):
         if len(signs.shape) > len(logits.shape) or any(b == 1 != a for a, b in sizes):
             shape = tf.broadcast_dynamic_shape(tf.shape(signs), tf.shape(logits))
             logits = tf.broadcast_to(logits, shape)  # so that each image's gradient is added
-        return _sum_log_sigmoid(signs, logits)  # over pixels
+        return sum_log_sigmoid(signs, logits)  # over pixels
 
 
 def kl_divergence(posterior, prior, latents):
@@ -107,7 +107,7 @@ def _flat(images, pixels):
 
 
 @tf.custom_gradient
-def _sum_log_sigmoid(signs, logits):
+def sum_log_sigmoid(signs, logits):
     """Returns Σ log sigmoid(signs · logits) over the last axis; `signs` are ±1 and get no gradient.
 
     log sigmoid(m) = min(m, 0) − log(1 + e^−|m|), so nothing overflows at any logit. Each term is

@@ -4,6 +4,12 @@ import keras
 import numpy as np
 
 
+def seeds(seed, number, count):
+    """Returns the seeds of `count` layers of a seed, from layer `number` on: ints."""
+    words = np.random.SeedSequence(seed).generate_state(number + count) >> 1
+    return [int(word) for word in words[number:]]
+
+
 def dense_layers(seed, number, widths, outputs, dtype):
     """Returns hidden tanh layers of these widths, then a linear one.
 
@@ -14,16 +20,15 @@ def dense_layers(seed, number, widths, outputs, dtype):
         outputs: the width of the linear layer, an int.
         dtype: a dtype or a dtype policy.
     """
-    words = np.random.SeedSequence(seed).generate_state(number + len(widths) + 1) >> 1
     activations = ["tanh"] * len(widths) + [None]
-    layers = zip([*widths, outputs], activations, words[number:], strict=True)
+    layers = zip([*widths, outputs], activations, seeds(seed, number, len(widths) + 1), strict=True)
     return [
         keras.layers.Dense(
             int(width),
             activation,
-            kernel_initializer=keras.initializers.GlorotUniform(int(word)),
+            kernel_initializer=keras.initializers.GlorotUniform(layer_seed),
             name=f"layer_{i}",  # a name that Keras numbers is kept by TensorFlow for ever
             dtype=dtype,
         )
-        for i, (width, activation, word) in enumerate(layers)
+        for i, (width, activation, layer_seed) in enumerate(layers)
     ]
