@@ -7,6 +7,7 @@ __all__ = [
     "bounds",
     "classifier",
     "latent",
+    "quality",
     "results",
     "samples",
     "sweeps",
