@@ -76,7 +76,8 @@ def test_log_prob_is_that_of_a_loop_over_pixels(shape):
     for n, y, x in np.ndindex(*images.shape):
         logit = logit_of_pixel(vae, contexts[n], images[n], y, x)
         each[n, y, x] = scipy.special.log_expit(logit if images[n, y, x] else -logit)
-    np.testing.assert_allclose(likelihood.log_prob_per_pixel(images), each, atol=1e-5)
+    upper = likelihood.upper(1).log_prob(images[:, :1])
+    np.testing.assert_allclose(upper, each[:, :1].sum(axis=(1, 2)), atol=1e-5)
     np.testing.assert_allclose(likelihood.log_prob(images), each.sum(axis=(1, 2)), atol=1e-5)
 
 

@@ -6,6 +6,7 @@ __all__ = [
     "baselines",
     "bounds",
     "classifier",
+    "completion",
     "latent",
     "quality",
     "results",

@@ -107,15 +107,9 @@ class PixelsInTurn(tfd.Distribution):
         signs, logits = self._logits(images)
         return sum_log_sigmoid(signs, logits)  # over pixels
 
-    def log_prob_per_pixel(self, images):
-        """Returns log p(x_i | x_<i) of each pixel: [..., height, width], whose sum is `log_prob`.
-
-        Args:
-            images: [..., height, width].
-        """
-        signs, logits = self._logits(images)
-        shape = tf.concat([tf.shape(signs)[:-1], self.event_shape], axis=0)
-        return tf.reshape(tf.math.log_sigmoid(signs * logits), shape)
+    def upper(self, rows):
+        """Returns the distribution of the upper rows, which do not depend on the lower ones."""
+        return PixelsInTurn(self.context[..., :rows, :, :], self.layers)
 
     def _logits(self, images):
         """Returns pixels as ±1, and the logits of their being 1: [..., pixels] both."""
