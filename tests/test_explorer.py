@@ -16,6 +16,9 @@ import zlib
 import keras
 import numpy as np
 import pytest
+import scipy.integrate
+import scipy.special
+import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -23,6 +26,7 @@ from vae_tf import explorer, from_arrays
 from vae_tf.data import Dataset, Split
 from vae_tf.explorer import export_explorer
 from vae_tf.model import VAE
+from vae_tf.pixel_vae import MixtureVAE, PixelVAE
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
@@ -38,12 +42,19 @@ QUIET = (
 )
 
 
-def make_vae(**config):
+def make_vae(kind=VAE, **config):
     """A VAE with random weights, larger than a fresh model's, so that its codes differ."""
-    vae = VAE(**config)
+    vae = kind(**config)
     rng = np.random.default_rng(7)
     vae.set_weights([w + rng.normal(0, 0.25, w.shape) if w.ndim else w for w in vae.get_weights()])
     return vae
+
+
+def rounded(vae):
+    """A PixelVAE of the weights that its page has: those of 16 bits."""
+    other = PixelVAE.from_config(vae.get_config())
+    other.set_weights([w.astype("f2").astype("f4") if w.ndim else w for w in vae.get_weights()])
+    return other
 
 
 def make_digits(count=300, source="cache", classes=10):
@@ -81,6 +92,22 @@ def file(vae, digits, tmp_path_factory):
 @pytest.fixture(scope="module")
 def stored(file):
     return stored_in(file)
+
+
+@pytest.fixture(scope="module")
+def pixel_vae():
+    return make_vae(PixelVAE, seed=2)
+
+
+@pytest.fixture(scope="module")
+def few_digits():
+    return make_digits(40)
+
+
+@pytest.fixture(scope="module")
+def pixel_file(pixel_vae, few_digits, tmp_path_factory):
+    path = tmp_path_factory.mktemp("explorer") / "pixel.html"
+    return export_explorer(pixel_vae, few_digits, path)
 
 
 # The file, without a browser. ---------------------------------------------------------------------
@@ -176,6 +203,65 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(vae, digits, tmp_pa
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_page_of_pixels_in_turn_is_small_and_its_weights_are_the_models(pixel_vae, tmp_path):
+    digits = make_digits(explorer.MAP_IMAGES)
+    file = export_explorer(pixel_vae, digits, tmp_path / "page.html")
+    assert file.stat().st_size < 600_000
+    stored = stored_in(file)
+    weights = np.frombuffer(base64.b64decode(stored["weights"]), "<f2")
+    assert weights.size == pixel_vae.count_params()
+    arrays = pixel_vae.encoder.get_weights() + pixel_vae.decoder.get_weights()
+    for kernel, bias in zip(pixel_vae.kernels, pixel_vae.biases, strict=True):
+        arrays += [kernel.numpy(), bias.numpy()]
+    for name in ("prior_logits", "prior_loc", "prior_log_scale"):
+        arrays.append(getattr(pixel_vae, name).numpy())
+    exact = np.concatenate([array.ravel() for array in arrays])
+    np.testing.assert_allclose(weights, exact, rtol=2**-11, atol=2**-25)
+
+
+def test_same_pixel_vae_gives_the_same_bytes(pixel_vae, few_digits, pixel_file, tmp_path):
+    again = export_explorer(pixel_vae, few_digits, tmp_path / "again.html")
+    assert again.read_bytes() == pixel_file.read_bytes()
+
+
+def test_rounding_to_16_bits_is_below_what_a_screen_shows(pixel_vae):
+    """A screen has 255 steps from paper to ink."""
+    codes = pixel_vae.prior().sample(50, seed=[1, 2])
+    images = pixel_vae.likelihood(codes).sample(seed=[3, 4])
+    exact, near = (
+        tf.sigmoid(each.likelihood(codes)._logits(images)[1])
+        for each in (pixel_vae, rounded(pixel_vae))
+    )
+    assert np.ptp(exact) > 0.5  # so that agreement says something
+    assert np.abs(exact - near).max() < 1 / 255
+
+
+def kl_by_integration(loc, scale, probs, locs, scales):
+    """The KL of a normal distribution from a mixture of such: numbers, and an array each."""
+
+    def integrand(z):
+        log_q = scipy.stats.norm.logpdf(z, loc, scale)
+        log_p = scipy.special.logsumexp(scipy.stats.norm.logpdf(z, locs, scales), b=probs)
+        return np.exp(log_q) * (log_q - log_p)
+
+    return scipy.integrate.quad(integrand, loc - 8 * scale, loc + 8 * scale, limit=200)[0]
+
+
+@pytest.mark.parametrize("kind", [MixtureVAE, PixelVAE])
+def test_kl_of_each_latent_is_from_its_own_prior(kind, few_digits, tmp_path):
+    vae = make_vae(kind, latent_dim=2, components=3, hidden_units=8)
+    stored = stored_in(export_explorer(vae, few_digits, tmp_path / "page.html"))
+    probs = scipy.special.softmax(vae.prior_logits.numpy())
+    locs, scales = vae.prior_loc.numpy(), np.exp(vae.prior_log_scale.numpy())
+    posterior = vae.posterior(few_digits.validation.images).distribution
+    for latent in range(2):
+        pairs = zip(posterior.loc[:, latent], posterior.scale[:, latent], strict=True)
+        prior = probs, locs[:, latent], scales[:, latent]
+        exact = np.mean([kl_by_integration(float(m), float(s), *prior) for m, s in pairs])
+        # The page shows two decimals.
+        assert stored["klPerDimension"][latent] == pytest.approx(exact, abs=0.005)
+
+
 class Subclass(VAE):
     """A class of one's own that changes nothing of what the page runs."""
 
@@ -243,11 +329,26 @@ class Columns(VAE):
         return keras.Sequential([keras.Input(self.image_shape), *layers])
 
 
-def changed(change):
-    """A function that makes a plain VAE and changes the instance."""
+class NormalPrior(PixelVAE):
+    prior = VAE.prior
+
+
+class ReluDecoder(PixelVAE):
+    def make_decoder(self):
+        layers = [keras.layers.Dense(20, "relu"), keras.layers.Dense(196 * 7)]
+        layers.append(keras.layers.Reshape([14, 14, 7]))
+        return keras.Sequential([keras.Input([self.latent_dim]), *layers])
+
+
+class GreyMixture(MixtureVAE):
+    likelihood = Normals.likelihood
+
+
+def changed(change, kind=VAE):
+    """A function that makes a model of a kind and changes the instance."""
 
     def make():
-        vae = VAE()
+        vae = kind()
         change(vae)
         return vae
 
@@ -280,14 +381,32 @@ OTHER_MODELS = {
         changed(lambda vae: setattr(vae.encoder.layers[1], "call", lambda inputs: inputs[:, :128])),
         "its encoder .*is not of",
     ),
+    "prior of pixels in turn": (NormalPrior, "its prior is not PixelVAE's own"),
+    "decoder of pixels in turn": (ReluDecoder, r"its decoder \(Dense, Dense, Reshape\) is not of"),
+    "likelihood of an instance of pixels in turn": (
+        changed(lambda vae: setattr(vae, "likelihood", Normals().likelihood), PixelVAE),
+        "its likelihood is not PixelVAE's own",
+    ),
+    "likelihood of a mixture": (GreyMixture, "its likelihood is not MixtureVAE's own"),
 }
 
 
 @pytest.mark.parametrize("which", OTHER_MODELS)
 def test_models_that_the_page_cannot_run_are_refused_before_writing(digits, tmp_path, which):
     make, message = OTHER_MODELS[which]
-    with pytest.raises(ValueError, match=f"a plain vae_tf.VAE.*{message}"):
+    with pytest.raises(ValueError, match=rf"a plain vae_tf\.\w*VAE.*{message}"):
         export_explorer(make(), digits, tmp_path / "page.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_beyond_16_bits_are_refused_before_writing(few_digits, tmp_path):
+    vae = PixelVAE(hidden_units=4)
+    vae.biases[0].assign(tf.fill(vae.biases[0].shape, -70_000.0))
+    with pytest.raises(ValueError, match="beyond ±65,504; this model has one of -70000"):
+        export_explorer(vae, few_digits, tmp_path / "page.html")
+    vae.biases[0].assign(tf.fill(vae.biases[0].shape, np.nan))
+    with pytest.raises(ValueError, match="received one of size nan"):
+        export_explorer(vae, few_digits, tmp_path / "page.html")
     assert not list(tmp_path.iterdir())
 
 
@@ -407,8 +526,9 @@ class Page:
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
-    def theme(self, name):
+    def theme(self, name, motion="no-preference"):
         features = [{"name": "prefers-color-scheme", "value": name}]
+        features.append({"name": "prefers-reduced-motion", "value": motion})
         self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
     def js(self, expression, *arguments):
@@ -1043,3 +1163,315 @@ def test_a_blank_image_has_a_code_as_others_have(browser, tmp_path):
         loc = vae.posterior(images[:1]).mean().numpy()[0]
         np.testing.assert_allclose(page.code, loc, atol=1e-5)
         assert page.text("#elbo").endswith("nats")
+
+
+# The page of a PixelVAE. --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pixel_page(browser, pixel_file):
+    with opened(browser, pixel_file) as page:
+        page.wait("!explorer.isWorking()")
+        yield page
+
+
+def hold_frames(page):
+    """Stops the page's clock; `frame` shows the page as it is so many ms later."""
+    page.js("(() => { window.frames_ = []; requestAnimationFrame = f => frames_.push(f) })()")
+
+
+def frame(page, ms):
+    page.js("frames_.splice(0).forEach(show => show(arguments[0]))", ms)
+
+
+def codes_and_images(vae, count):
+    codes = np.random.default_rng(0).normal(0, 1.5, (count, vae.latent_dim)).astype(np.float32)
+    return codes, vae.likelihood(codes).sample(seed=[5, 6]).numpy()
+
+
+def test_pixels_in_turn_agree_with_tensorflow(pixel_page, pixel_vae):
+    vae = rounded(pixel_vae)
+    codes, images = codes_and_images(vae, 20)
+    flat = images.reshape(20, 196)
+    likelihood = vae.likelihood(codes)
+    ours = likelihood._logits(images)[1]
+    theirs = pixel_page.js(
+        "arguments[0].map((code, i) => "
+        "explorer.drawInTurn(code, explorer.forcing(arguments[1][i])))",
+        codes.tolist(),
+        flat.tolist(),
+    )
+    assert np.abs(ours).max() > 3  # so that agreement says something
+    np.testing.assert_allclose([each["logits"] for each in theirs], ours, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal([each["pixels"] for each in theirs], flat)
+    values = pixel_page.js(
+        "arguments[0].map((code, i) => explorer.logLikelihood(arguments[1][i], code))",
+        codes.tolist(),
+        flat.tolist(),
+    )
+    np.testing.assert_allclose(values, likelihood.log_prob(images), rtol=1e-5)
+    exact = pixel_vae.likelihood(codes).log_prob(images)
+    np.testing.assert_allclose(values, exact, atol=0.1)  # of the weights before they are rounded
+
+
+def test_draws_in_turn_are_tensorflows_with_the_same_noise(pixel_page, pixel_vae):
+    vae = rounded(pixel_vae)
+    codes, images = codes_and_images(vae, 20)
+    noise = tf.random.stateless_uniform([20, 14, 14], [8, 9])
+    likelihood = vae.likelihood(codes)
+    drawn = likelihood.complete(images, tf.zeros([14, 14], bool), [8, 9])
+    theirs = pixel_page.js(
+        "arguments[0].map((code, i) => explorer.drawInTurn(code, arguments[1][i]).pixels)",
+        codes.tolist(),
+        noise.numpy().reshape(20, 196).tolist(),
+    )
+    assert len(np.unique(theirs, axis=0)) == 20
+    np.testing.assert_array_equal(theirs, np.reshape(drawn, [20, 196]))
+
+
+def test_bound_under_a_mixture_agrees_with_the_models_on_the_same_noise(
+    pixel_page, pixel_vae, few_digits
+):
+    vae, images, seed = rounded(pixel_vae), few_digits.validation.images[:5], [5, 6]
+    ours = vae.elbo_terms(images, seed, num_samples=10)
+    posterior = vae.posterior(images)
+    latents = posterior.sample(10, seed=seed)  # the draws that `elbo_terms` makes
+    noise = (latents - posterior.distribution.loc) / posterior.distribution.scale  # [10, 5, 8]
+    theirs = pixel_page.js(
+        "arguments[0].map((noise, i) => explorer.elbo(explorer.digits[i].pixels, noise))",
+        noise.numpy().transpose(1, 0, 2).tolist(),
+    )
+    for name, terms in (("logLikelihood", ours.log_likelihood), ("kl", ours.kl)):
+        np.testing.assert_allclose([each[name] for each in theirs], terms, rtol=1e-4)
+    np.testing.assert_allclose([each["elbo"] for each in theirs], ours.elbo, rtol=1e-4)
+    kls = posterior.log_prob(latents) - vae.prior().log_prob(latents)  # [10, 5]
+    bounds = vae.likelihood(latents).log_prob(images) - kls
+    for name, each in (("klError", kls), ("elboError", bounds)):
+        errors = np.std(each, axis=0, ddof=1) / np.sqrt(10)
+        np.testing.assert_allclose([its[name] for its in theirs], errors, rtol=1e-2)
+
+
+def test_prior_is_the_mixture(pixel_page, pixel_vae):
+    vae = rounded(pixel_vae)
+    codes = np.random.default_rng(0).normal(0, 1.5, (50, 8)).astype(np.float32)
+    script = "arguments[0].map(code => explorer.logDensity(explorer.prior, code))"
+    theirs = np.array(pixel_page.js(script, codes.tolist()))
+    constant = 4 * np.log(2 * np.pi)  # which the page leaves out
+    np.testing.assert_allclose(theirs - constant, vae.prior().log_prob(codes), rtol=1e-4)
+    draws = np.array(pixel_page.js("explorer.priorDraws(4, 20_000)"))
+    probs, locs = scipy.special.softmax(vae.prior_logits), vae.prior_loc.numpy()  # [M], [M, L]
+    mean = probs @ locs
+    variances = np.diag(probs @ np.exp(2 * vae.prior_log_scale.numpy()))
+    covariance = variances + (locs - mean).T @ np.diag(probs) @ (locs - mean)
+    np.testing.assert_allclose(draws.mean(axis=0), mean, atol=0.05)
+    np.testing.assert_allclose(np.cov(draws.T), covariance, atol=0.08)
+    assert pixel_page.js("explorer.priorDraws(4, 3)") == draws[:3].tolist()
+    reach = float(pixel_page.find("#z0").get_attribute("max"))
+    inside = np.mean(np.abs(draws) <= reach)
+    assert inside > 0.995
+
+
+def test_every_number_of_a_picked_digit_is_shown_with_its_error(pixel_page):
+    page = pixel_page
+    page.click("#picks button:nth-child(7)")
+    page.wait("!explorer.isWorking()")
+    terms = page.js("explorer.elbo(explorer.state.pixels, explorer.normals(1, 100))")
+    shown = [page.text(f"#{name}").replace("−", "-") for name in ("log-likelihood", "kl", "elbo")]
+    assert shown == [
+        f"{terms['logLikelihood']:.2f} ± {terms['standardError']:.2f}",
+        f"{terms['kl']:.2f} ± {terms['klError']:.2f}",
+        f"{terms['elbo']:.2f} ± {terms['elboError']:.2f} nats",
+    ]
+    elbo = f"{terms['elbo']:.2f}".replace("-", "−")
+    assert page.text("#status").endswith(f"ELBO {elbo} nats.")
+    assert page.text("#mean-elbo").startswith("Its mean over the 40 digits is")
+    page.click("#clear")
+    assert page.text("#elbo") == "–"
+
+
+def test_sample_a_code_draws_pixel_by_pixel(pixel_page):
+    page = pixel_page
+    hold_frames(page)
+    page.click("#sample")
+    whole = page.js("explorer.pictureOf(explorer.state.code, 'draws', explorer.state.pictureSeed)")
+    frame(page, 0)
+    assert page.text("#caption").startswith("Pixel 1 of 196. In colour, what may come")
+    shown = []
+    for ms in range(16, 10_000, 16):
+        frame(page, ms)
+        if page.js("explorer.state.watched === null"):
+            break
+        number = int(re.search(r"Pixel (\d+) of", page.text("#caption"))[1]) - 1
+        shown.append(number)
+        drawn = page.drawn("#picture").ravel()[:number]
+        np.testing.assert_allclose(drawn, whole[:number], atol=1e-6)
+    assert shown == sorted(shown)
+    assert len(set(shown)) > 90  # some two pixels at a time
+    assert 1_500 < ms < 2_500
+    np.testing.assert_allclose(page.drawn("#picture").ravel(), whole, atol=1e-6)
+    assert page.text("#caption").startswith("One draw, each pixel given those before it")
+    assert page.text("#status") == "The picture is drawn."
+    frame(page, ms + 16)  # none is waiting
+    assert page.js("frames_.length") == 0
+
+
+def test_what_may_come_is_the_average_of_ways_to_go_on(pixel_page):
+    page = pixel_page
+    hold_frames(page)
+    page.click("#sample")
+    ways = page.js(
+        "[1, 2, 3, 4, 5, 6, 7, 8].map(n => explorer.drawInTurn(explorer.state.code, "
+        "explorer.pixelNoise(-n)).logits)"
+    )
+    expected = np.mean(1 / (1 + np.exp(-np.array(ways))), axis=0).reshape(14, 14)
+    accent, surface = (
+        np.mean([float(part) for part in re.findall(r"\d+", page.colour(name))])
+        for name in ("accent", "surface")
+    )
+    ink = np.mean([float(part) for part in re.findall(r"\d+", page.colour("ink"))])
+    # `drawn` measures from paper to ink, and this is in the accent's colour.
+    shade = (accent - surface) / (ink - surface)
+    np.testing.assert_allclose(page.drawn("#picture"), shade * expected, atol=0.01)
+
+
+def test_a_slow_machine_shows_a_row_at_a_time(pixel_page):
+    page = pixel_page
+    hold_frames(page)
+    page.click("#sample")
+    for number, ms in enumerate(range(0, 5_000, 1_000)):
+        frame(page, ms)
+        assert page.text("#caption").startswith(f"Pixel {14 * number + 1} of")
+
+
+def test_what_one_does_next_ends_the_drawing(pixel_page):
+    page = pixel_page
+    hold_frames(page)
+    for act in ("#to-centre", "#picks button:nth-child(3)", "#sample", "#samples button"):
+        page.click("#sample")
+        frame(page, 0)
+        page.click(act)
+        frame(page, 0)
+        if act == "#sample":  # another begins
+            assert page.text("#caption").startswith("Pixel 1 of")
+            assert page.js("frames_.length") == 1
+        else:
+            assert page.text("#caption").startswith("One draw")
+            assert page.js("frames_.length") == 0
+    page.click("#sample")
+    page.click("#download")
+    assert page.text("#caption").startswith("One draw")
+
+
+def test_nothing_moves_for_those_who_ask_for_less_motion(pixel_page):
+    page = pixel_page
+    page.theme("light", motion="reduce")
+    page.click("#sample")
+    assert page.js("explorer.state.watched") is None
+    assert page.text("#caption").startswith("One draw")
+    whole = page.js("explorer.pictureOf(explorer.state.code, 'draws', explorer.state.pictureSeed)")
+    np.testing.assert_allclose(page.drawn("#picture").ravel(), whole, atol=1e-6)
+
+
+def test_average_is_of_the_probabilities_along_its_draws(pixel_page):
+    page = pixel_page
+    page.choose("picture-mode", "means")
+    page.keys("#z3", "ARROW_RIGHT")
+    page.wait("!explorer.isWorking()")
+    assert page.text("#caption").startswith("The probability of ink, averaged over 16 draws")
+    logits = page.js(
+        "Array.from({length: 16}, (_, n) => explorer.drawInTurn(explorer.state.code, "
+        "explorer.pixelNoise(-1 - n)).logits)"
+    )
+    expected = np.mean(1 / (1 + np.exp(-np.array(logits))), axis=0)
+    np.testing.assert_allclose(page.drawn("#picture").ravel(), expected, atol=0.01)
+    frames = page.js("explorer.pictureOf(explorer.state.from, 'means', 0)")
+    np.testing.assert_allclose(page.drawn("#frames canvas").ravel(), frames, atol=0.01)
+    page.choose("picture-mode", "draws")  # and this draws again
+    page.wait("explorer.state.watched === null")
+    assert np.isin(page.drawn("#picture").round(3), [0, 1]).all()
+
+
+def test_a_slider_redraws_with_the_same_noise(pixel_page):
+    page = pixel_page
+    seed = page.js("explorer.state.pictureSeed")
+    page.keys("#z2", "ARROW_RIGHT", "ARROW_RIGHT")
+    assert page.js("explorer.state.pictureSeed") == seed
+    whole = page.js(
+        "explorer.drawInTurn(explorer.state.code, explorer.pixelNoise(arguments[0]))", seed
+    )
+    np.testing.assert_allclose(page.drawn("#picture").ravel(), whole["pixels"], atol=1e-6)
+    likelihood = page.js("explorer.logLikelihood(explorer.state.pixels, explorer.state.code)")
+    assert page.text("#this-code") == f"{likelihood:.2f}".replace("-", "−")
+
+
+def test_a_sample_that_is_clicked_on_is_shown_large(pixel_page):
+    page = pixel_page
+    page.click("#samples button:nth-child(12)")
+    small = page.drawn("#samples button:nth-child(12) canvas")
+    np.testing.assert_array_equal(page.drawn("#picture"), small)
+    np.testing.assert_array_equal(page.code, page.js("explorer.state.samples[11]"))
+    page.click("#resample")
+    page.wait("!explorer.isWorking()")
+    assert (page.drawn("#samples button:nth-child(12) canvas") != small).any()
+
+
+def test_page_says_what_this_model_is(pixel_page, pixel_vae):
+    footer, body = pixel_page.text("footer"), pixel_page.js("document.body.innerText")
+    config = pixel_vae.get_config()
+    decoder = "{latent_dim} → {hidden_units} tanh → {code_units} tanh → {context} for each pixel"
+    assert decoder.format(**config) in footer
+    assert "then pixels in turn, {layers} tanh layers of {features}".format(**config) in footer
+    assert "{components} Gaussians as prior".format(**config) in footer
+    assert f"{pixel_vae.count_params():,} weights" in footer
+    assert "a mixture of {components} normal distributions".format(**config) in body
+    assert "along 16 draws" in body
+    assert "standard normal" not in body
+    assert "Average" in body
+    assert "Means" not in body
+
+
+@pytest.mark.parametrize("width", [320, 390, 820, 1440])
+def test_page_of_pixels_in_turn_fits_its_width(pixel_page, width):
+    pixel_page.size(width, 800)
+    assert pixel_page.js("document.documentElement.scrollWidth") <= width
+
+
+def test_other_sizes_of_pixels_in_turn(browser, tmp_path):
+    config = {"image_shape": (9, 5), "hidden_units": (10, 6), "latent_dim": 3, "components": 1}
+    config |= {"features": 4, "layers": 1, "context": 2, "code_units": 5}
+    vae = make_vae(PixelVAE, **config)
+    images = (np.random.default_rng(5).random((60, 9, 5)) < 0.4).astype(np.uint8)
+    data = from_arrays(images, name="shirts")
+    file = export_explorer(vae, data, tmp_path / "page.html")
+    near = rounded(vae)
+    codes, drawn = codes_and_images(near, 10)
+    with opened(browser, file) as page:
+        values = page.js(
+            "arguments[0].map((code, i) => explorer.logLikelihood(arguments[1][i], code))",
+            codes.tolist(),
+            drawn.reshape(10, 45).tolist(),
+        )
+        np.testing.assert_allclose(values, near.likelihood(codes).log_prob(drawn), rtol=1e-4)
+        page.click("#sample")
+        page.wait("explorer.state.watched === null")
+        assert np.isin(page.drawn("#picture").round(3), [0, 1]).all()
+        said = page.js("document.body.innerText").lower()
+        assert not re.search("digit|mnist|handwrit|mixture", said)
+
+
+def test_a_mixture_as_prior_of_pixels_apart(browser, few_digits, tmp_path):
+    vae = make_vae(MixtureVAE, components=4, seed=2)
+    stored = stored_in(file := export_explorer(vae, few_digits, tmp_path / "page.html"))
+    assert (stored["bits"], stored["components"]) == (32, 4)
+    with opened(browser, file) as page:
+        codes = np.random.default_rng(0).normal(0, 1.5, (20, 8)).astype(np.float32)
+        script = "arguments[0].map(code => explorer.logDensity(explorer.prior, code))"
+        theirs = np.array(page.js(script, codes.tolist())) - 4 * np.log(2 * np.pi)
+        np.testing.assert_allclose(theirs, vae.prior().log_prob(codes), rtol=1e-5)
+        page.click("#sample")
+        means = vae.likelihood(page.code[None].astype(np.float32)).mean()[0]
+        np.testing.assert_allclose(page.drawn("#picture"), means, atol=0.01)
+        assert "±" in page.text("#kl")
+        body = page.js("document.body.innerText")
+        assert "a mixture of 4 normal distributions" in body
+        assert "in turn" not in body

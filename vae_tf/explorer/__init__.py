@@ -26,10 +26,16 @@ import tensorflow_probability as tfp
 
 from ..data import Dataset
 from ..engine import atomic
+from ..engine.pixels_in_turn import places
 from ..model import SMALLEST_SCALE, VAE
+from ..pixel_vae import MixtureVAE, PixelVAE
+
+tfd = tfp.distributions
 
 TEMPLATE = Path(__file__).with_name("page.html")
+KINDS = (PixelVAE, MixtureVAE, VAE)  # whose arithmetic the page does, each before its base class
 MAP_IMAGES = 1_000  # at 196 bits each, 33 kB of the page's 600
+NODES = 64  # of Gauss and Hermite's rule, which then gives a KL to two decimals
 PICKS_PER_CLASS, MOST_PICKS = 4, 40
 WORDS = {  # own images are called pictures, which takes the same article as digits
     True: {"{{image}}": "digit", "{{Image}}": "Digit", "{{images}}": "handwritten digits"},
@@ -43,9 +49,11 @@ def export_explorer(vae, data, path):
     The same model and images give the same file, which appears whole or not at all.
 
     Args:
-        vae: a `VAE` for images of this size, with any `hidden_units`. The page does a `VAE`'s own
-            arithmetic, so the model's prior, posterior, likelihood and kinds of layers must be
-            those of `VAE`; its objective may be another.
+        vae: a `VAE`, `MixtureVAE` or `PixelVAE` for images of this size, with any sizes of layers.
+            The page does these models' own arithmetic, so a subclass must have the prior,
+            posterior, likelihood and kinds of layers of the one it is made of; its objective may be
+            another. The weights of a `PixelVAE` are rounded to 16 bits, so that the page stays
+            small.
         data: a `Dataset`, with labels or without. The page has the first 1,000 images of the
             validation split.
         path: the file to write, in a folder that exists. A file that is there is replaced.
@@ -55,8 +63,9 @@ def export_explorer(vae, data, path):
 
     Raises:
         TypeError: if `vae` is not a `VAE`, `data` not a `Dataset` or `path` not a path.
-        ValueError: if the page could not do the model's arithmetic, a weight is beyond ±1e10 or
-            NaN, or the images do not fit the model. Nothing is written then.
+        ValueError: if the page could not do the model's arithmetic, a weight is NaN or beyond
+            ±1e10, of a `PixelVAE` beyond ±65,504, or the images do not fit the model. Nothing is
+            written then.
         OSError: if `path` is a folder, or in a folder that does not exist or cannot be written.
     """
     path = _checked_path(path)
@@ -67,8 +76,8 @@ def export_explorer(vae, data, path):
             "data must be what vae_tf.load_mnist or vae_tf.from_arrays returns; "
             f"received {type(data).__name__}."
         )
-    model = _model(vae)
     vae.check_weights()
+    model = _model(vae)
     images = vae.checked_images(data.validation.images[:MAP_IMAGES])  # [N, height, width]
     labels = data.validation.labels
     labels = None if labels is None else labels[:MAP_IMAGES]  # [N]
@@ -98,32 +107,61 @@ def _checked_path(path):
 def _model(vae):
     """Returns sizes and weights; kernels [inputs, outputs] row by row, each before its biases.
 
+    The weights stand in this order: encoder, decoder, layers of pixels in turn, prior.
+
     Raises:
         ValueError: if the page could not do the model's arithmetic.
     """
+    kind = next(kind for kind in KINDS if isinstance(vae, kind))
     for name in ("prior", "posterior", "likelihood", "encode", "decode"):
-        if getattr(getattr(vae, name), "__func__", None) is not getattr(VAE, name):
-            raise ValueError(_refusal(f"its {name} is not VAE's own"))
-    encoder = _dense_layers("encoder", vae.encoder, keras.layers.Flatten, 0)
-    decoder = _dense_layers("decoder", vae.decoder, keras.layers.Reshape, -1)
-    weights = [array.ravel() for layer in encoder + decoder for array in layer.get_weights()]
-    return {
+        if getattr(getattr(vae, name), "__func__", None) is not getattr(kind, name):
+            raise ValueError(_refusal(kind, f"its {name} is not {kind.__name__}'s own"))
+    encoder = _dense_layers(kind, "encoder", vae.encoder, keras.layers.Flatten, 0)
+    decoder = _dense_layers(kind, "decoder", vae.decoder, keras.layers.Reshape, -1)
+    arrays = [array for layer in encoder + decoder for array in layer.get_weights()]
+    model = {
         "imageShape": list(vae.image_shape),
         "latentDim": vae.latent_dim,
         "encoder": [list(layer.kernel.shape) for layer in encoder],
         "decoder": [list(layer.kernel.shape) for layer in decoder],
         "smallestScale": SMALLEST_SCALE,
-        "weights": _base64(np.concatenate(weights).astype("<f4").tobytes()),
     }
+    if kind is PixelVAE:
+        arrays += [weight for pair in zip(vae.kernels, vae.biases, strict=True) for weight in pair]
+        seen = [places(number, vae.kernels) for number in range(len(vae.kernels))]
+        model["inTurn"] = {"places": seen, "kernels": [list(each.shape) for each in vae.kernels]}
+    if kind is not VAE:
+        arrays += [vae.prior_logits, vae.prior_loc, vae.prior_log_scale]
+        model["components"] = vae.components
+    # In 32 bits the 120,744 weights of a PixelVAE would be 644 kB in base64.
+    bits = 16 if kind is PixelVAE else 32
+    return model | {"bits": bits, "weights": _packed(arrays, bits)}
 
 
-def _dense_layers(name, network, kind, place):
+def _packed(arrays, bits):
+    """Returns numbers of all arrays, one after the other, as floats of so many bits, in base64.
+
+    Raises:
+        ValueError: if one is beyond what these floats hold.
+    """
+    numbers = np.concatenate([np.ravel(array) for array in arrays])
+    largest = np.finfo(f"f{bits // 8}").max
+    if np.abs(numbers).max() > largest:
+        raise ValueError(
+            f"the page's weights are of {bits} bits, which hold no number beyond ±{largest:,.0f}; "
+            f"this model has one of {numbers[np.abs(numbers).argmax()]:g}."
+        )
+    return _base64(numbers.astype(f"<f{bits // 8}").tobytes())
+
+
+def _dense_layers(kind, name, network, shaper, place):
     """Returns a network's dense layers, all tanh but the last.
 
     Args:
+        kind: of the model.
         name: of the network.
-        network: that and, in this place, one layer of this kind, which gives images their shape.
-        kind, place: of that layer.
+        network: these and, in this place, one layer of class `shaper`, which reshapes images.
+        shaper, place: of that layer.
 
     Raises:
         ValueError: if the network is of anything else.
@@ -137,20 +175,22 @@ def _dense_layers(name, network, kind, place):
         and all(type(layer) is keras.layers.Dense for layer in layers)
         and [layer.activation for layer in layers] == activations
         and all(len(layer.get_weights()) == 2 for layer in layers)  # a kernel and biases
-        and type(shaping) is kind
+        and type(shaping) is shaper
         and getattr(shaping, "data_format", "channels_last") == "channels_last"
         and not any("call" in vars(layer) for layer in [shaping, *layers])  # replaced on it alone
     ):
         raise ValueError(
-            _refusal(f"its {name} ({found}) is not of dense layers alone, all tanh but the last")
+            _refusal(
+                kind, f"its {name} ({found}) is not of dense layers alone, all tanh but the last"
+            )
         )
     return layers
 
 
-def _refusal(reason):
+def _refusal(kind, reason):
     return (
-        f"the page does the arithmetic of a plain vae_tf.VAE, and this model is none: {reason}. "
-        "Use vae.sample, vae.reconstruct and vae_tf.figures instead."
+        f"the page does the arithmetic of a plain vae_tf.{kind.__name__}, and this model is none: "
+        f"{reason}. Use vae.sample, vae.reconstruct and vae_tf.figures instead."
     )
 
 
@@ -183,8 +223,8 @@ def _images(vae, images, labels):
 
 def _map(vae, images):
     """Returns each dimension's mean KL, and the centre and two axes of the posterior means."""
-    posterior, prior = vae.posterior(images).distribution, vae.prior().distribution
-    kl = np.mean(tfp.distributions.kl_divergence(posterior, prior), axis=0)  # over images: [L]
+    posterior = vae.posterior(images).distribution
+    kl = np.mean(_kl_per_dimension(posterior, vae.prior()), axis=0)  # over images: [L]
     locs = np.asarray(posterior.loc, np.float64)  # [N, L]
     centre = locs.mean(axis=0)
     _, spread, axes = np.linalg.svd(locs - centre, full_matrices=False)
@@ -199,6 +239,30 @@ def _map(vae, images):
         name: np.round(np.asarray(values, np.float64), 6).tolist()
         for name, values in rounded.items()
     }
+
+
+def _kl_per_dimension(posterior, prior):
+    """Returns the KL of each latent's posterior from the same latent's prior, in nats: [N, L].
+
+    Latents of a mixture depend on each other, so these do not add up to the KL of all.
+
+    Args:
+        posterior: normal, of batch shape [N, L].
+        prior: independent normals, or a mixture of such, of event shape [L].
+    """
+    if isinstance(prior, tfd.Independent):
+        return tfd.kl_divergence(posterior, prior.distribution)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
+    weights = weights / weights.sum()  # now E[f(ε)] = Σ weights · f(nodes), of ε ~ N(0, 1)
+    normals = prior.components_distribution.distribution  # [M, L]
+    log_priors = []
+    for latent in range(posterior.batch_shape[1]):
+        component = tfd.Normal(normals.loc[:, latent], normals.scale[:, latent])
+        marginal = tfd.MixtureSameFamily(prior.mixture_distribution, component)
+        loc, scale = (np.asarray(each)[:, latent] for each in (posterior.loc, posterior.scale))
+        latents = loc + scale * nodes[:, None].astype(loc.dtype)  # [NODES, N]
+        log_priors.append(weights @ np.asarray(marginal.log_prob(latents), np.float64))
+    return -np.asarray(posterior.entropy()) - np.stack(log_priors, axis=1)
 
 
 def _page(template, stored):
