@@ -19,7 +19,7 @@ import numpy as np
 from vae_tf import MixtureVAE, PixelVAE, Recipe, evaluate, load_mnist, load_pretrained, train
 from vae_tf.analysis import bounds, quality, results
 from vae_tf.engine import atomic
-from vae_tf.pretrained import FOLDER
+from vae_tf.pretrained import FOLDER, how_trained
 
 SEED, SAMPLE_SEED, NUM_SAMPLES = 0, 8, 500
 ROOT = Path(__file__).parent.parent
@@ -103,9 +103,11 @@ def measure(digits):
     models["mixture fitted afterwards"] = fitted_afterwards(plain, train_images), {"of": "plain"}
     models |= {name: trained(name) for name in MODELS}
     rows = {"real digits": (None, {})} | models
+    measured, draws = {}, {}
     for name, (vae, facts) in rows.items():
         start = time.perf_counter()
         drawn = None if vae is None else np.asarray(vae.sample(len(test), seed=SAMPLE_SEED))
+        draws[name] = np.packbits((test if drawn is None else drawn)[:100].reshape(100, -1), axis=1)
         found = quality.measure(drawn, test, train_images)
         found["forest_recognised_percent"] = forest.recognised_percent(
             test if drawn is None else drawn
@@ -115,18 +117,26 @@ def measure(digits):
             evaluation = evaluate(vae, test, num_samples=NUM_SAMPLES)
             values |= evaluation.summary()
             values["active_units"] = int(bounds.active_units(vae, test).sum())
+        entry = f"high quality, {name}"
         results.record(
             out,
-            f"high quality, {name}",
+            entry,
             digits,
             values,
             sample_seed=SAMPLE_SEED,
             training=facts,
             num_draws=len(test),
+            command="python scripts/train_pixel.py --measure",
         )
+        measured[name] = results.read(out)[entry]
         print(f"{name}, {time.perf_counter() - start:.0f} s")
         for key, value in values.items():
             print(f"    {key:26} {value}", flush=True)
+    facts = {key: value for key, value in how_trained("pixel").items() if key != "measured"}
+    with atomic.replacing(FOLDER / "pixel.json") as temporary:
+        temporary.write_text(json.dumps(facts | {"measured": measured}, indent=1) + "\n")
+    with atomic.replacing(FOLDER / "pixel_draws.npz") as temporary:
+        np.savez_compressed(temporary, **draws)
 
 
 def main():

@@ -500,7 +500,7 @@ BAD = {
         (dict(seed=-1), VALUE, "seed"),
     ],
     "load_pretrained": [
-        (dict(name=name), VALUE, "one of writeup, full, literature, literature_iwae; received")
+        (dict(name=name), VALUE, "literature, literature_iwae, pixel; received")
         for name in ("best", "", None, ["full"], "../full")
     ],
     "load_model": [

@@ -332,4 +332,4 @@ def test_the_weights_that_ship_followed_the_recipe(name):
         recipe.batch_size,
         recipe.learning_rate,
     )
-    assert facts["updates"] == (recipe.updates if name == "literature" else 800_000)
+    assert facts["updates"] == recipe.updates

@@ -55,11 +55,40 @@ def test_the_literatures_models_load_offline_and_work(name):
     assert 0.08 < ink < 0.18  # MNIST has 0.13
 
 
+def test_the_pixel_vae_loads_offline_and_works():
+    vae = vae_tf.load_pretrained("pixel")
+    assert type(vae) is vae_tf.PixelVAE
+    assert vae.latent_dim == 8
+    assert vae.count_params() == pretrained.how_trained("pixel")["weights"] <= 130_000
+    drawn = np.asarray(vae.sample(300))
+    assert 0.08 < drawn.mean() < 0.18  # MNIST has 0.127
+    digits = vae_tf.load_mnist("sample").test.images[:50]
+    assert vae_tf.evaluate(vae, digits, num_samples=20).elbo.mean() > -30
+    before = vae.get_weights()
+    vae.fit(digits, batch_size=10, verbose=0)  # it can be trained further
+    assert all((a != b).any() for a, b in zip(before, vae.get_weights(), strict=True))
+
+
+def test_stored_draws_are_of_the_models_that_were_measured():
+    draws = pretrained.stored_draws()
+    assert list(draws) == list(pretrained.how_trained("pixel")["measured"])
+    assert {each.shape for each in draws.values()} == {(100, 14, 14)}
+    kinds = {"plain": "full", "both": "pixel"}
+    for name, stored in kinds.items():
+        # The script drew 9,000 of them. Noise depends on how many are drawn.
+        drawn = np.asarray(vae_tf.load_pretrained(stored).sample(9_000, seed=8))[:100]
+        assert np.mean(drawn == draws[name]) > 0.999  # other processors round otherwise
+
+
 def test_weights_are_small():
     sizes = {file.name: file.stat().st_size for file in pretrained.FOLDER.iterdir()}
-    literature = sum(size for name, size in sizes.items() if name.startswith("literature"))
-    assert literature < 2_000_000
-    assert sum(sizes.values()) - literature < 1_000_000
+
+    def total(start):
+        return sum(size for name, size in sizes.items() if name.startswith(start))
+
+    assert total("literature") < 2_000_000
+    assert total("pixel") < 1_000_000
+    assert total("") - total("literature") - total("pixel") < 1_000_000
 
 
 @pytest.mark.skipif(not os.environ.get("VAE_TF_MNIST_DIR"), reason="VAE_TF_MNIST_DIR is not set")
@@ -186,4 +215,72 @@ def test_the_literatures_script_refuses_the_sample(literature, monkeypatch, tmp_
     monkeypatch.setattr(literature, "load_mnist", lambda **_: digits)
     with pytest.raises(SystemExit, match="needs all of MNIST"):
         literature.main()
+    assert os.listdir(tmp_path) == ["figures"]
+
+
+@pytest.fixture
+def pixel(tmp_path, monkeypatch):
+    """`scripts/train_pixel.py` with short runs, which writes into an empty folder."""
+    full = vae_tf.load_pretrained("full")
+    spec = importlib.util.spec_from_file_location("script", ROOT / "scripts/train_pixel.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    short = vae_tf.Recipe(updates=20, batch_size=20, learning_rate=2e-3, evaluate_every=10)
+    small = {"features": 4, "layers": 2, "context": 2, "code_units": 6}
+    monkeypatch.setattr(
+        script,
+        "MODELS",
+        {
+            name: (kind, arguments | (small if kind is vae_tf.PixelVAE else {}), short)
+            for name, (kind, arguments, _) in script.MODELS.items()
+        },
+    )
+    monkeypatch.setattr(script, "NUM_SAMPLES", 5)
+    monkeypatch.setattr(script, "ROOT", tmp_path)
+    monkeypatch.setattr(script, "load_pretrained", lambda name: {"full": full}[name])
+    (tmp_path / "figures").mkdir()
+    for module in (script, pretrained):
+        monkeypatch.setattr(module, "FOLDER", tmp_path)
+    return script
+
+
+def test_the_pixel_vaes_script_stores_and_measures(pixel, tmp_path, monkeypatch):
+    digits = vae_tf.load_mnist("sample")
+    for name in pixel.MODELS:
+        pixel.train_model(digits, name)
+    stored, (trained, facts) = vae_tf.load_pretrained("pixel"), pixel.trained("both")
+    assert type(stored) is vae_tf.PixelVAE
+    for found, expected in zip(stored.get_weights(), trained.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert facts["updates"] == 20
+    monkeypatch.setattr(
+        pixel.quality, "fit_forest", lambda *_: pixel.quality.Forest(_Coin(), threshold=0.5)
+    )
+    pixel.measure(digits)
+    entries = results.read(tmp_path / "figures")
+    measured = pretrained.how_trained("pixel")["measured"]
+    assert list(measured) == [
+        "real digits", "plain", "mixture fitted afterwards", *pixel.MODELS
+    ]  # fmt: skip
+    for name, row in measured.items():
+        assert entries[f"high quality, {name}"] == row
+        assert row["num_draws"] == len(digits.test)
+        assert ("kl" in row) == (name != "real digits")
+    drawn = np.asarray(stored.sample(len(digits.test), seed=8))[:100]
+    assert (pretrained.stored_draws()["both"] == drawn).all()
+    assert (pretrained.stored_draws()["real digits"] == digits.test.images[:100]).all()
+
+
+class _Coin:
+    """Trees that are always as sure."""
+
+    def predict_proba(self, rows):
+        return np.full((len(rows), 2), 0.5)
+
+
+def test_the_pixel_vaes_script_refuses_the_sample(pixel, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["train_pixel.py", "--measure"])
+    monkeypatch.setattr(pixel, "load_mnist", lambda: vae_tf.load_mnist("sample"))
+    with pytest.raises(SystemExit, match="needs all of MNIST"):
+        pixel.main()
     assert os.listdir(tmp_path) == ["figures"]

@@ -4,11 +4,13 @@ name               recipe                  digits trained on
 writeup            `Recipe.writeup()`      10,000
 full               `Recipe.full()`         60,000
 literature         `Recipe.literature()`   60,000, of 28×28 pixels, binarized dynamically
-literature_iwae    the same, shorter       the same; the objective is the bound from 5 draws
+literature_iwae    the same                the same; the objective is the bound from 5 draws
+pixel              a `PixelVAE`'s own      60,000
 
-`make pretrained` trains the first two anew (`scripts/train_pretrained.py`), and
-`scripts/train_literature.py` the others, whose weights are stored as float16. The 5,000-digit
-sample is part of MNIST's training set, so these weights have seen its digits.
+`make pretrained` trains the first two anew (`scripts/train_pretrained.py`),
+`scripts/train_literature.py` the next two, whose weights are stored as float16, and
+`scripts/train_pixel.py` the last. The 5,000-digit sample is part of MNIST's training set, so these
+weights have seen its digits.
 """
 
 import json
@@ -21,17 +23,18 @@ from ..engine.loading import load_model
 from ..model import VAE
 
 FOLDER = Path(__file__).parent
-NAMES = ("writeup", "full", "literature", "literature_iwae")
+NAMES = ("writeup", "full", "literature", "literature_iwae", "pixel")
 
 
 def load_pretrained(name):
     """Loads a trained VAE that comes with the package; needs no network.
 
     Args:
-        name: "writeup", "full", "literature" or "literature_iwae".
+        name: "writeup", "full", "literature", "literature_iwae" or "pixel".
 
     Returns:
-        A `VAE`, compiled with Adam at a rate of 1e-3, should it be trained further.
+        A `VAE`, or for "pixel" a `PixelVAE`, compiled with Adam at a rate of 1e-3, should it be
+        trained further.
 
     Raises:
         ValueError: if there are no weights of that name.
@@ -52,3 +55,14 @@ def load_pretrained(name):
 def how_trained(name):
     """Returns how the weights of that name were made: a dict of updates, digits, seed, seconds."""
     return json.loads((FOLDER / f"{name}.json").read_text())
+
+
+def stored_draws():
+    """Returns draws of the models that `scripts/train_pixel.py` compares, not selected.
+
+    Returns:
+        A dict by model of the first draws of each, uint8 [100, 14, 14].
+    """
+    with np.load(FOLDER / "pixel_draws.npz", allow_pickle=False) as stored:
+        bits = {name: np.unpackbits(stored[name], axis=1, count=14 * 14) for name in stored.files}
+    return {name: each.reshape(-1, 14, 14) for name, each in bits.items()}
