@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test test-faults test-colab test-oldest notebooks exercises results-page benchmark benchmark-growth pretrained clean
+.PHONY: help figures test test-faults test-colab test-oldest notebooks exercises results-page benchmark benchmark-growth benchmark-literature pretrained clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1|/' | column -t -s '|'
@@ -47,6 +47,10 @@ benchmark: $(VENV)/ready  ## measure speed beside PyTorch, JAX and plain Keras (
 benchmark-growth: $(VENV)/ready  ## measure what updates and bounds cost as sizes grow, beside JAX and PyTorch (ten minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-benchmark.txt
 	$(BIN)/python benchmarks/growth.py
+
+benchmark-literature: $(VENV)/ready  ## train the literature's network by JAX and PyTorch too, and compare bounds (twenty minutes)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-benchmark.txt
+	$(BIN)/python benchmarks/literature_peers.py
 
 pretrained: $(VENV)/ready  ## train the weights that come with the package (needs all of MNIST)
 	$(BIN)/python scripts/train_pretrained.py

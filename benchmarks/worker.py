@@ -73,6 +73,16 @@ class Server:
             "elbo": elbos[-1],
         }
 
+    def learn(self, objective, draws, seed):
+        """Trains new weights; returns them, and the processor's seconds that it took."""
+        began = time.process_time()
+        self.peer.train(objective, draws, seed)
+        return self.peer.weights(), time.process_time() - began
+
+    def bounds(self, images, num_samples):
+        """Returns the bound of each image."""
+        return self.peer.bounds(images, num_samples)
+
     def costs(self, images, batch_size):
         """Returns what vae_tf costs beside updates; for a process that did nothing else."""
         return costs.in_this_process(images, batch_size)

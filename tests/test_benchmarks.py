@@ -6,9 +6,16 @@ import itertools
 import json
 import subprocess
 import sys
+import types
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tensorflow as tf
+
+import vae_tf
+from vae_tf.data import Dataset, Split
+from vae_tf.evaluation import Estimate
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks"
@@ -68,13 +75,8 @@ def test_ratios_with_the_code_before_are_taken_round_by_round(load):
     assert (target["measured"], target["met"]) == (1.0, True)
 
 
-SIZE = {"hidden_units": 8, "side": 28, "batch_size": 16}
-
-
-@pytest.fixture
-def growth(load, images, monkeypatch):
-    """The benchmark of growing sizes, all of it in this process, at one small size."""
-    growth, races, worker = load("growth"), load("races"), load("worker")
+def contender_here(worker, images):
+    """Returns what stands in for `Contender`: all in this process, and without PyTorch."""
 
     class Here:
         def __init__(self, name, before=None):
@@ -89,12 +91,22 @@ def growth(load, images, monkeypatch):
         def tell(self, command, *arguments):
             if command == "load":
                 return None, images, None, "nothing in particular", False
-            if arguments and arguments[0] == "torch_memory":
+            if command == "start" and "torch" in arguments[0]:
                 return "torch is not installed"
             return getattr(self.server, command)(*arguments)
 
+    return Here
+
+
+SIZE = {"hidden_units": 8, "side": 28, "batch_size": 16}
+
+
+@pytest.fixture
+def growth(load, images, monkeypatch):
+    """The benchmark of growing sizes, all of it in this process, at one small size."""
+    growth, races, worker = load("growth"), load("races"), load("worker")
     for module in (growth, races):
-        monkeypatch.setattr(module, "Contender", Here)
+        monkeypatch.setattr(module, "Contender", contender_here(worker, images))
     monkeypatch.setattr(races, "PAUSE", 0)
     monkeypatch.setattr(growth, "DIGITS", 8 * len(images))
     monkeypatch.setattr(growth, "QUICK_ROUNDS", 1)
@@ -211,3 +223,226 @@ def test_jax_takes_other_sizes_and_computes_the_same_bounds(load, images, monkey
     assert ours.bound(400) == pytest.approx(jax.bound(400), abs=0.1)
     with pytest.raises(ValueError, match="whole chunks"):
         jax.bound(30)
+
+
+SMALL = {"hidden_units": (24, 16), "latent_dim": 6}
+LIBRARIES = ["jax", "torch"]
+
+
+@pytest.fixture
+def literature(load, monkeypatch):
+    """Loads the literature's peers, of a small network."""
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setattr(load("peers"), "LITERATURE", SMALL)
+    return lambda name: load(f"peers.literature_{name}")
+
+
+@pytest.fixture
+def large(images):
+    """Binary images: uint8 [64, 28, 28]."""
+    return images.repeat(2, axis=1).repeat(2, axis=2)
+
+
+def schedule_of(load, updates):
+    return load("peers").Schedule(updates, batch_size=16, learning_rate=1e-2, warmup=0.25)
+
+
+def some_weights(vae):
+    """Returns weights with biases that are not 0, small enough for bounds from few draws."""
+    rng = np.random.default_rng(0)
+    arrays = vae.get_weights()
+    return [each / 2 + rng.normal(0, 0.03, each.shape).astype(np.float32) for each in arrays]
+
+
+def with_weights(module, name, peer, weights):
+    """Has a peer hold these weights; returns its loss and gradients, a function."""
+    if name == "jax":
+        import jax
+
+        peer.key = jax.random.key(0)
+        peer.layers = list(zip(weights[::2], weights[1::2], strict=True))
+
+        def loss_and_gradients(images, noise, objective):
+            loss, gradients = jax.value_and_grad(module.loss)(peer.layers, images, noise, objective)
+            return float(loss), jax.tree.leaves(gradients)
+
+    else:
+        import torch
+
+        torch.manual_seed(0)
+        peer.model = module.VAE(*peer.shapes)
+        parameters = list(peer.model.parameters())
+        for parameter, array in zip(parameters, weights, strict=True):
+            parameter.data = torch.from_numpy(array.T.copy())
+
+        def loss_and_gradients(images, noise, objective):
+            loss = peer.model.loss(torch.from_numpy(images), torch.from_numpy(noise), objective)
+            gradients = torch.autograd.grad(loss, parameters)
+            return loss.item(), [each.numpy().T for each in gradients]
+
+    return loss_and_gradients
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_peers_have_the_loss_gradients_and_bounds_of_equal_weights(load, literature, large, name):
+    pytest.importorskip(name)
+    module = literature(name)
+    peer = module.Peer(large.astype(np.float32), schedule_of(load, 8))
+    vae = vae_tf.VAE(**SMALL, image_shape=(28, 28))
+    vae.set_weights(some_weights(vae))
+    loss_and_gradients = with_weights(module, name, peer, vae.get_weights())
+    for mine, given in zip(peer.weights(), vae.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, given)
+    seed = [3, 5]
+    for vae.objective, vae.num_samples in (("elbo", 1), ("elbo", 4), ("iwae", 5)):
+        posterior = vae.posterior(large).distribution
+        latents = vae.posterior(large).sample(vae.num_samples, seed=seed)
+        noise = ((latents - posterior.loc) / posterior.scale).numpy()
+        with tf.GradientTape() as tape:
+            expected = tf.reduce_mean(vae.loss_per_image(large, seed, 1.0)[0])
+        flat = large.reshape(64, -1).astype(np.float32)
+        loss, gradients = loss_and_gradients(flat, noise, vae.objective)
+        assert loss == pytest.approx(float(expected), rel=1e-5)
+        expected = tape.gradient(expected, vae.trainable_variables)
+        for mine, given in zip(gradients, expected, strict=True):
+            np.testing.assert_allclose(mine, given, rtol=1e-3, atol=1e-4)
+    own = peer.bounds(large, 400)
+    found = Estimate.of(own - vae_tf.evaluate(vae, large, 400).marginal_log_likelihood)
+    assert found.standard_error < 0.1  # the bound itself lies below -500 nats
+    assert abs(found.mean) < 4 * found.standard_error
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_peers_follow_the_recipe_to_the_same_weights(load, literature, name):
+    lib = pytest.importorskip(name)
+    module, schedule = literature(name), schedule_of(load, 12)
+    gradients = np.random.default_rng(0).normal(size=(12, 40)).astype(np.float32)
+    keras_optimizer = vae_tf.Recipe(**schedule._asdict()).optimizer()
+    expected = tf.Variable(tf.ones(40))
+    if name == "jax":
+        state = (lib.numpy.ones(40), lib.numpy.zeros(40), lib.numpy.zeros(40))
+    else:
+        mine = lib.nn.Parameter(lib.ones(40))
+        adam, rates = module.optimizer([mine], schedule)
+    for number, gradient in enumerate(gradients):
+        keras_optimizer.apply([gradient], [expected])
+        if name == "jax":
+            mine, *_ = state = module.adam(state, gradient, number, module.rate(schedule, number))
+        else:
+            mine.grad = lib.from_numpy(gradient)
+            adam.step()
+            rates.step()
+        found = np.asarray(mine if name == "jax" else mine.detach())
+        np.testing.assert_allclose(found, expected, rtol=2e-6)
+    assert np.abs(found - 1).max() > 0.01
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_peers_train_on_grey_levels(load, literature, large, name):
+    pytest.importorskip(name)
+    levels = np.where(large, 0.9, 0.1).astype(np.float32)
+    peer = literature(name).Peer(levels, schedule_of(load, 60))
+    ends = []
+    for objective, draws in (("elbo", 1), ("iwae", 3)):
+        for seed in (0, 0, 1):
+            peer.train(objective, draws, seed)
+            ends.append(peer.weights()[0])
+        assert np.array_equal(ends[-3], ends[-2])
+        assert not np.array_equal(ends[-2], ends[-1])
+        # A fair coin for every pixel would give -543.
+        assert peer.bounds(large, 20).mean() > -480
+
+
+def test_jax_draws_pixels_of_their_grey_levels(literature):
+    jax = pytest.importorskip("jax")
+    levels = np.float32([0, 0.25, 0.9, 1])
+    drawn = literature("jax").drawn(np.tile(levels, (40_000, 1)), jax.random.key(0))
+    assert set(np.unique(drawn)) == {0, 1}
+    np.testing.assert_allclose(drawn.mean(axis=0), levels, atol=0.01)
+
+
+def test_trainings_beside_peers_come_as_a_whole_file(
+    load, literature, large, monkeypatch, tmp_path, capsys
+):
+    ours, peers = literature("ours"), load("literature_peers")
+
+    class Untrained(ours.Peer):
+        def train(self, objective, draws, seed):
+            self.vae = vae_tf.VAE(**SMALL, image_shape=(28, 28), seed=seed)
+
+        def bounds(self, images, num_samples):
+            return vae_tf.evaluate(self.vae, images, num_samples, 99).marginal_log_likelihood
+
+    stand_in = types.SimpleNamespace(Peer=Untrained)
+    monkeypatch.setitem(sys.modules, "peers.literature_jax", stand_in)
+    levels = Split(large.astype(np.float32))
+    digits = Dataset(levels, Split(large), Split(large), "arrays", "patterns", "dynamic")
+    monkeypatch.setattr(vae_tf, "load_mnist", lambda **_: digits)
+    monkeypatch.setattr(peers, "Contender", contender_here(load("worker"), large))
+    monkeypatch.setattr(peers, "QUICK_UPDATES", 20)
+    monkeypatch.setattr(peers, "QUICK_SEEDS", {"elbo": 3, "iwae": 2})
+    peers.main(["--quick", "--output", str(tmp_path)])
+    (file,) = tmp_path.iterdir()
+    results = json.loads(file.read_text())
+    assert file.name == "results-literature.json"
+    assert results["skipped"] == {"PyTorch": "torch is not installed"}
+    assert results["schedule"]["updates"] == 20
+    assert (results["bounded_digits"], results["num_samples"]) == (64, 40)
+    rows = results["bounds"]
+    assert [len(row["seeds"]) for row in rows] == [3, 3, 2, 2]
+    found = [(row["objective"], row["draws"], row["peer"]) for row in rows]
+    assert found == [
+        ("elbo", 1, "vae_tf"),
+        ("elbo", 1, "JAX"),
+        ("iwae", 5, "vae_tf"),
+        ("iwae", 5, "JAX"),
+    ]
+    for mine, theirs in (rows[:2], rows[2:]):
+        bounds = [each["mean"] for each in theirs["bound_of_each_seed"]]
+        assert theirs["mean"] == pytest.approx(np.mean(bounds), abs=1e-3)
+        difference = theirs["peer_minus_ours"]["mean"]
+        assert difference == pytest.approx(theirs["mean"] - mine["mean"], abs=1e-3)
+        assert theirs["seeds"] == mine["seeds"]
+        assert 0 < theirs["own_code_minus_evaluate"]["standard_error"] < 1
+    assert "peer − ours" in capsys.readouterr().out
+
+
+def made_up_trainings(peer, of_seeds, own_code=0.0):
+    """Returns trainings of which digits that differ much have these mean bounds."""
+    digits = np.linspace(-50, 50, 200)
+    draws = np.random.default_rng(0).normal(0, 0.1, 200)
+    return [
+        {
+            "peer": peer,
+            "objective": "elbo",
+            "draws": 1,
+            "seed": seed,
+            "bounds": digits + mean + own_code + draws - draws.mean(),
+            "by_ours": digits + mean,
+            "seconds": 1.0,
+        }
+        for seed, mean in enumerate(of_seeds)
+    ]
+
+
+def test_what_seeds_and_draws_do_not_explain_is_said(load):
+    report = load("literature_report")
+    ours = made_up_trainings("literature_ours", [-96.0, -96.2, -95.8, -96.1])
+    near = made_up_trainings("literature_jax", [-95.9, -96.3, -96.1, -96.0])
+    far = made_up_trainings("literature_torch", [-95.0, -95.2, -95.1, -94.9], own_code=0.1)
+    results = report.summarize(ours + near + far, "literature_ours")
+    assert results["unexplained"] == [
+        "elbo, PyTorch: peer minus ours",
+        "elbo, PyTorch: own code minus evaluate",
+    ]
+    mine, jax, torch = results["bounds"]
+    assert mine["mean"] == pytest.approx(-96.025)
+    assert jax["peer_minus_ours"]["mean"] == pytest.approx(-0.05)
+    low, high = torch["peer_minus_ours"]["interval"]
+    assert low < 1.075 < high  # with the 0.1 that its own code adds
+    assert high - low == pytest.approx(2 * 2.447 * 0.1077, rel=0.01)  # t with 6 degrees of freedom
+    counts = {"bounded_digits": 200, "num_samples": 500, "schedule": {"updates": 8}}
+    text = "\n".join(report.as_text(results | counts))
+    assert "NOT EXPLAINED: elbo, PyTorch: peer minus ours" in text
+    results = report.summarize(ours + near, "literature_ours")
+    assert "All differences are such as" in "\n".join(report.as_text(results | counts))

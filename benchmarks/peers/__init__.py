@@ -17,9 +17,18 @@ Modules named bound_* compute the importance-weighted bound of `vae_tf.evaluate`
 
     peer = Peer(images, hidden_units, latent_dim, seed)    hidden_units: a tuple of ints
     peer.bound(num_samples)                                mean over images, in nats
+
+Modules named literature_* train the literature's network at 28×28 and bound it, each with its own
+pixels, noise, objectives, schedule, Adam and bound:
+
+    peer = Peer(levels, schedule)           levels: float32 [N, height, width] in [0, 1]
+    peer.train(objective, draws, seed)      new weights; "elbo" or "iwae", draws of z per image
+    peer.weights()                          kernel and bias of each layer: arrays
+    peer.bounds(images, num_samples)        [N], in nats, of binary images
 """
 
 import itertools
+from typing import NamedTuple
 
 LATENT_DIM = 8  # of the model that is trained
 
@@ -58,6 +67,23 @@ BOUNDS = {
 }
 BOUNDS_OF = {"ours": "bound_ours", "jax_scan": "bound_jax", LIMIT: "bound_matmul"}
 IMAGES_PER_CHUNK, SAMPLES_PER_CHUNK = 100, 20  # what `vae_tf.evaluate` computes at once
+
+# Who trains the literature's network, and what that is.
+LITERATURE_PEERS = {
+    "literature_ours": "vae_tf",
+    "literature_jax": "JAX",
+    "literature_torch": "PyTorch",
+}
+LITERATURE = {"hidden_units": (200, 200), "latent_dim": 50}
+
+
+class Schedule(NamedTuple):
+    """Adam's rate rises linearly to its peak, then falls to 0 along a cosine."""
+
+    updates: int
+    batch_size: int
+    learning_rate: float  # at its peak
+    warmup: float  # share of the updates that it takes to get there
 
 
 def layers(pixels, hidden_units, latent_dim):

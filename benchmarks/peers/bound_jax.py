@@ -55,6 +55,30 @@ def sums(encoder, decoder, images, key, blocks, samples):
     return jax.lax.fori_loop(0, blocks, add, (zeros, zeros, zeros - jnp.inf))
 
 
+def bounds(encoder, decoder, images, key, num_samples):
+    """Returns the importance-weighted bound of each image, in nats: [N].
+
+    Args:
+        encoder, decoder: weights.
+        images: [N, height, width].
+        key: of the noise.
+        num_samples: draws of each image.
+
+    Raises:
+        ValueError: if images or draws do not come in whole chunks.
+    """
+    samples = min(SAMPLES_PER_CHUNK, num_samples)
+    size, blocks = min(IMAGES_PER_CHUNK, len(images)), num_samples // samples
+    if num_samples % samples or len(images) % size:
+        raise ValueError("images and draws must come in whole chunks.")
+    found = []
+    for first in range(0, len(images), size):
+        chunk, chunk_key = images[first : first + size], jax.random.fold_in(key, first)
+        totals = sums(encoder, decoder, chunk, chunk_key, blocks, samples)
+        found.append(jax.device_get(totals))  # waits until they are there
+    return np.concatenate([log_sum for *_, log_sum in found]) - math.log(num_samples)
+
+
 class Peer:
     """A Python loop over chunks of images."""
 
@@ -67,14 +91,5 @@ class Peer:
 
     def bound(self, num_samples):
         """Returns the mean importance-weighted bound, in nats."""
-        samples = min(SAMPLES_PER_CHUNK, num_samples)
-        size, blocks = min(IMAGES_PER_CHUNK, len(self.images)), num_samples // samples
-        if num_samples % samples or len(self.images) % size:
-            raise ValueError("images and draws must come in whole chunks.")
-        found = []
-        for first in range(0, len(self.images), size):
-            chunk, key = self.images[first : first + size], jax.random.fold_in(self.key, first)
-            totals = sums(self.encoder, self.decoder, chunk, key, blocks, samples)
-            found.append(jax.device_get(totals))  # waits until they are there
-        log_sums = np.concatenate([log_sum for *_, log_sum in found])
-        return float(log_sums.mean()) - math.log(num_samples)
+        found = bounds(self.encoder, self.decoder, self.images, self.key, num_samples)
+        return float(found.mean())
