@@ -204,7 +204,7 @@ def importance_sample(
     seed = checks.integer("seed", seed, 0)
     size = checks.integer("images_per_chunk", images_per_chunk, 1)
     block = min(checks.integer("samples_per_chunk", samples_per_chunk, 1), counts[-1])
-    add = functools.partial(_add_samples, posterior, vae, seed, block)
+    add = functools.partial(_add_samples, posterior, vae, tf.constant(seed), block)
     sums = sum_over_draws(add, [-np.inf, 0.0, 0.0], arrays, counts, size, verbose)
     log_sum_weights, log_likelihood, log_ratio = sums  # [C, N] each
     bounds = log_sum_weights - np.log(counts)[:, None]

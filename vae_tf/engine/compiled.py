@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from . import private
 
-KEPT = 16  # executables that wait for further models; the one that was used longest ago goes first
+KEPT = 32  # executables that wait for further models; the one that was used longest ago goes first
 
 logger = logging.getLogger(__name__)
 _kept, _lock = collections.OrderedDict(), threading.Lock()  # digest -> _Executable
