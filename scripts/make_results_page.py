@@ -32,6 +32,7 @@ def pages():
     """Returns the texts of the three files, by their paths."""
     results = stored("figures/results.json")
     runs = {"Xeon": "results", "EPYC": "results-amd-epyc", "GPU": "results-gpu"}
+    runs["Literature"] = "results-literature"
     runs = {name: stored(f"benchmarks/{file}.json") for name, file in runs.items()}
     measured = filled((PAGES / "speed.md").read_text(), runs)
     speed, heading = "benchmarks/README.md", "## What was measured\n"

@@ -446,3 +446,17 @@ def test_what_seeds_and_draws_do_not_explain_is_said(load):
     assert "NOT EXPLAINED: elbo, PyTorch: peer minus ours" in text
     results = report.summarize(ours + near, "literature_ours")
     assert "All differences are such as" in "\n".join(report.as_text(results | counts))
+
+
+def test_three_programs_were_compared_and_their_differences_are_explained():
+    results = json.loads((FOLDER / "results-literature.json").read_text())
+    assert not results["quick"]
+    assert (results["dataset"], results["schedule"]["updates"]) == (
+        "MNIST 28×28, dynamically binarized",
+        12_000,
+    )
+    peers = [(row["objective"], row["peer"]) for row in results["bounds"]]
+    programs = ("vae_tf", "JAX", "PyTorch")
+    assert peers == [(objective, name) for objective in ("elbo", "iwae") for name in programs]
+    said = "None was." in (FOLDER / "README.md").read_text()
+    assert said == (results["unexplained"] == [])
