@@ -129,7 +129,7 @@ def script(tmp_path, monkeypatch):
     spec = importlib.util.spec_from_file_location("script", ROOT / "scripts/train_pretrained.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    assert {*script.RECIPES, *LITERATURE} == set(pretrained.NAMES)
+    assert {*script.RECIPES, *LITERATURE, "pixel"} == set(pretrained.NAMES)
     monkeypatch.setattr(script, "RECIPES", {"writeup": SHORT})
     quick = functools.partial(script.train_classifier, epochs=1)
     monkeypatch.setattr(script, "train_classifier", quick)
