@@ -94,6 +94,15 @@ def test_completions_are_draws_given_what_is_given(kind):
     assert (np.abs(shares - expected) < 4 * error + 0.02).all()
 
 
+def test_chunks_of_codes_and_images_do_not_matter(monkeypatch):
+    whole = completion.complete(small(), ALL_IMAGES, 1, num_codes=60, seed=2)
+    monkeypatch.setattr(completion, "CODES_PER_CHUNK", 7)
+    monkeypatch.setattr(completion, "IMAGES_PER_CHUNK", 9)
+    parts = completion.complete(small(), ALL_IMAGES, 1, num_codes=60, seed=2)
+    np.testing.assert_array_equal(parts.images, whole.images)
+    np.testing.assert_allclose(parts.effective, whole.effective, rtol=1e-4)
+
+
 def test_bad_completions_are_named():
     vae, images = small(), ALL_IMAGES[:3]
     for arguments, word in (

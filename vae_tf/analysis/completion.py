@@ -23,7 +23,7 @@ from ..engine.distributions import IndependentBernoulli
 from ..engine.pixels_in_turn import PixelsInTurn
 from ..evaluation import checked_images
 
-CODES_PER_CHUNK = 200
+CODES_PER_CHUNK, IMAGES_PER_CHUNK = 50, 100  # weighed at once: 330 MB, of a `PixelVAE`'s own size
 
 
 class Completion(NamedTuple):
@@ -56,10 +56,8 @@ def complete(vae, images, rows, num_codes=2_000, seed=0):
     seed = checks.integer("seed", seed, 0)
     latents = vae.prior().sample(num_codes, seed=[seed, 0])  # [S, L]
     log_weights = np.concatenate(
-        [
-            _upper(vae.likelihood(some[:, None]), rows).log_prob(images[:, :rows])
-            for some in np.array_split(latents, -(-num_codes // CODES_PER_CHUNK))
-        ]
+        [_log_weights(vae, latents, some) for some in _parts(images[:, :rows], IMAGES_PER_CHUNK)],
+        axis=1,
     )  # [S, N]
     chosen = tf.random.stateless_categorical(log_weights.T, 1, seed=[seed, 1])[:, 0]  # [N]
     likelihood = vae.likelihood(tf.gather(latents, chosen))
@@ -71,6 +69,21 @@ def complete(vae, images, rows, num_codes=2_000, seed=0):
     weights = np.exp(log_weights - log_weights.max(axis=0))
     effective = weights.sum(axis=0) ** 2 / np.sum(weights**2, axis=0)
     return Completion(np.asarray(drawn), effective)
+
+
+def _log_weights(vae, latents, given):
+    """Returns log p(g | z_s), [S, N], of codes [S, L] and given rows [N, rows, width]."""
+    rows = given.shape[1]
+    return np.concatenate(
+        [
+            _upper(vae.likelihood(some[:, None]), rows).log_prob(given)
+            for some in _parts(latents, CODES_PER_CHUNK)
+        ]
+    )
+
+
+def _parts(values, size):
+    return [values[start : start + size] for start in range(0, len(values), size)]
 
 
 def _upper(likelihood, rows):

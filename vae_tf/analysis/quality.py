@@ -42,7 +42,8 @@ def measure(images, real, train, judge=None, repeats=10):
     judge = judge or classifier.load_classifier()
     train = checks.binary_images("train", train, (14, 14))
     shown = checks.binary_images("images", real if images is None else images, (14, 14))
-    reading, among = judge(shown), judge(real)
+    reading = judge(shown)
+    among = reading if images is None else judge(real)
     compare = functools.partial(samples.repeated, repeats=repeats)
     features = among.features, None if images is None else reading.features
     classes = among.classes, None if images is None else reading.classes

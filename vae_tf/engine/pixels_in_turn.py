@@ -26,7 +26,7 @@ from .distributions import sum_log_sigmoid
 
 tfd = tfp.distributions
 
-IMAGES_PER_CHUNK = 1_000  # drawn at once; 200 features of 20 pixels each are kept meanwhile: 16 MB
+IMAGES_PER_CHUNK = 1_000  # drawn at once; what is kept of them meanwhile takes some 20 MB
 DRAWS_PER_MEAN = 32
 
 
@@ -64,7 +64,7 @@ def apply_layer(number, layers, seen, context):
     outputs = tf.tensordot(tf.concat([*seen, context], axis=-1), kernel, 1) + bias
     if number == len(layers) - 1:
         return outputs
-    return tf.tanh(outputs) + (seen[-1] if number else 0.0)  # the last that is seen is its own
+    return tf.tanh(outputs) + (seen[-1] if number else 0)  # the last that is seen is its own
 
 
 class PixelsInTurn(tfd.Distribution):
@@ -239,7 +239,8 @@ def _draw_rows(layers, context, noise):
                 ]
                 outputs = apply_layer(number, layers, seen, told[x])
                 (found if number + 1 == len(layers) else rows[number + 1][-1]).append(outputs)
-            rows[0][-1].append(tf.where(uniform[x] < tf.sigmoid(outputs), 1.0, -1.0))
+            is_ink = uniform[x] < tf.sigmoid(outputs)
+            rows[0][-1].append(2 * tf.cast(is_ink, outputs.dtype) - 1)
         drawn, logits = drawn.write(y, rows[0][-1]), logits.write(y, found)
         return y + 1, drawn, logits, *(tf.stack(each[1:]) for each in rows[:-1])
 

@@ -5,7 +5,7 @@ writeup            `Recipe.writeup()`      10,000
 full               `Recipe.full()`         60,000
 literature         `Recipe.literature()`   60,000, of 28×28 pixels, binarized dynamically
 literature_iwae    the same                the same; the objective is the bound from 5 draws
-pixel              a `PixelVAE`'s own      60,000
+pixel              its script's own        60,000; a `PixelVAE`
 
 `make pretrained` trains the first two anew (`scripts/train_pretrained.py`),
 `scripts/train_literature.py` the next two, whose weights are stored as float16, and
