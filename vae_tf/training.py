@@ -214,7 +214,7 @@ def train(data, recipe=None, vae=None, seed=None, verbose="auto", directory=None
     def fit(updates, **kwargs):
         vae.fit(sets[0], batch_size=recipe.batch_size, steps_per_epoch=updates, **kwargs)
 
-    with open_run(directory, _identity(recipe, vae, sets)) as folder:
+    with open_run(directory, _identity(recipe, vae, sets), vae.distribute_strategy) as folder:
         course = Course(vae, sets, recipe.updates, folder)
         if course.left:
             if folder and verbose:

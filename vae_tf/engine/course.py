@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from . import run_folder
+from . import replicas, run_folder
 from .blocks import DivergenceError
 from .compiled import CompiledFunction
 from .noise import HISTORY
@@ -107,11 +107,14 @@ class Course(keras.callbacks.Callback):
             if not (loss := float(training[0])) < self.largest_loss:
                 raise DivergenceError(update + 1, loss, self.largest_loss)
         # The last update's state is not for here: with averaging, `fit` has yet to end with it.
-        elif time.monotonic() - self.saved >= SAVE_EVERY:
+        elif replicas.from_chief(self.vae.distribute_strategy, self._is_due):
             self.snapshots.append(run_folder.snapshot(self.vae, self._columns()))
             if self.folder:
                 self.folder.write(self.snapshots[-1])
             self.saved = time.monotonic()
+
+    def _is_due(self):
+        return time.monotonic() - self.saved >= SAVE_EVERY
 
     def on_train_end(self, logs=None):
         """Takes the history of the `fit` that ends."""

@@ -10,6 +10,7 @@ import contextlib
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from . import replicas
 from .noise import normals
 
 tfd = tfp.distributions
@@ -31,9 +32,10 @@ class Normal(tfd.Normal):
 
     def _noise(self, n, seed):
         """Returns standard normal noise, [n, B, L]."""
-        if getattr(seed, "shape", None) != [4]:
-            seed = tf.concat([tfp.random.sanitize_seed(seed), [0, 0]], axis=0)
         rows, dimensions = tf.reduce_prod(tf.shape(self.loc)[:-1]), self.loc.shape[-1]
+        if getattr(seed, "shape", None) != [4]:
+            pair = replicas.told_apart(tfp.random.sanitize_seed(seed))
+            seed = tf.concat([pair, [replicas.rows_before(rows), 0]], axis=0)
         key = tf.bitcast(seed[:2], tf.uint32)
         noise = normals(key, seed[2] + tf.range(rows), seed[3] + tf.range(n), dimensions)
         shape = tf.concat([[n], tf.shape(self.loc)], axis=0)

@@ -6,6 +6,8 @@ without, and take three times as long.
 
 import tensorflow as tf
 
+from . import replicas
+
 # A key is a seed and the number of a stream. Training's streams have the numbers of its updates.
 # All else has a negative number: evaluation, refinement in `inference_gaps`, the history of a
 # training run, the writeup's printed number, and `reconstruct`.
@@ -47,12 +49,13 @@ def draw_pixels(levels, seed):
     """
     levels = tf.cast(levels, tf.float32)
     rows, pixels = tf.shape(levels)[0], levels.shape[1] * levels.shape[2]
+    places_in_batch = replicas.rows_before(rows) + tf.range(rows)
     quarter = -(-pixels // 4)
     # Places from 2³¹ on: `normals`, of the same key, has those below.
     places = tf.cast(tf.range(quarter), tf.uint32) + tf.constant(2**31, tf.uint32)
-    key = tf.bitcast(seed, tf.uint32)
+    key = tf.bitcast(replicas.told_apart(seed), tf.uint32)
     words = tf.concat(
-        threefry(key, tf.cast(tf.range(rows)[:, None], tf.uint32), places), axis=-1
+        threefry(key, tf.cast(places_in_batch[:, None], tf.uint32), places), axis=-1
     )  # [B, pixels / 2]
     halves = words & 0xFFFF, tf.bitwise.right_shift(words, tf.constant(16, tf.uint32))
     parts = tf.cast(tf.concat(halves, axis=-1)[:, :pixels], tf.int32)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import atomic
+from . import atomic, replicas
 
 FORMAT = 2
 STATE, MODEL, HISTORY, LAST_GOOD = "state.npz", "model.keras", "history.csv", "last_good.keras"
@@ -42,7 +42,8 @@ def snapshot(vae, columns):
 def restore(vae, snapshot):
     """Gives the variables of a compiled model of the same kind the values of a snapshot."""
     for i, variable in enumerate(_variables(vae)):
-        variable.assign(snapshot[f"variable_{i}"])
+        if variable.synchronization != "on_read":  # a metric's, which begins anew in each epoch
+            variable.assign(snapshot[f"variable_{i}"])
 
 
 def _variables(vae):
@@ -51,12 +52,15 @@ def _variables(vae):
 
 
 @contextlib.contextmanager
-def open_run(directory, identity):
+def open_run(directory, identity, strategy):
     """Yields the `RunFolder`, made if there is none, which no other process then trains in.
+
+    Of several workers the first one alone reads and writes it, and tells the others.
 
     Args:
         directory: its path; the folder that it is in has to exist. None yields None.
         identity: what makes a run that one and no other: a dict of what JSON can hold.
+        strategy: the model's `tf.distribute` strategy.
 
     Raises:
         OSError: if it cannot be written to, or if another process is training in it.
@@ -65,16 +69,20 @@ def open_run(directory, identity):
         yield None
         return
     directory = Path(directory).absolute()
-    directory.mkdir(exist_ok=True)
     with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(atomic.locked(directory / ".lock", wait=False))
-        except BlockingIOError as error:
-            message = "another process is training in this directory"
-            raise BlockingIOError(error.errno, message, str(directory)) from None
-        for name in (STATE, MODEL, HISTORY, LAST_GOOD):
-            atomic.remove_leftovers(directory / name)
-        yield RunFolder(directory, identity)
+
+        def take():
+            directory.mkdir(exist_ok=True)
+            try:
+                stack.enter_context(atomic.locked(directory / ".lock", wait=False))
+            except BlockingIOError as error:
+                message = "another process is training in this directory"
+                raise BlockingIOError(error.errno, message, str(directory)) from None
+            for name in (STATE, MODEL, HISTORY, LAST_GOOD):
+                atomic.remove_leftovers(directory / name)
+
+        replicas.from_chief(strategy, take)
+        yield RunFolder(directory, identity, strategy)
 
 
 def plain_attributes(model, base):
@@ -98,8 +106,9 @@ def plain_attributes(model, base):
 class RunFolder:
     """What `open_run` yields."""
 
-    def __init__(self, directory, identity):
-        self.directory = directory
+    def __init__(self, directory, identity, strategy=None):
+        self.directory, self.strategy = directory, strategy
+        self.is_ours = replicas.is_chief(strategy)
         self.identity = json.loads(json.dumps(identity))  # as it will be read
 
     def read(self):
@@ -109,6 +118,9 @@ class RunFolder:
             ValueError: if the file is damaged, of a newer format or another run's; and if there is
                 none beside a model or a history, which would be overwritten.
         """
+        return replicas.from_chief(self.strategy, self._read)
+
+    def _read(self):
         file = self.directory / STATE
         try:
             data = file.read_bytes()
@@ -138,6 +150,8 @@ class RunFolder:
 
     def write(self, arrays):
         """Writes arrays, a dict, in place of those before."""
+        if not self.is_ours:
+            return
         buffer = io.BytesIO()
         np.savez(buffer, format=FORMAT, identity=json.dumps(self.identity), **arrays)
         content = buffer.getvalue()
@@ -148,7 +162,7 @@ class RunFolder:
         """Writes what readers want of a finished run, where it is not yet there."""
         if not (self.directory / MODEL).exists():
             self._save(vae, MODEL)
-        if not (self.directory / HISTORY).exists():
+        if self.is_ours and not (self.directory / HISTORY).exists():
             history.to_csv(self.directory / HISTORY)
 
     def keep(self, vae):
@@ -156,8 +170,10 @@ class RunFolder:
         self._save(vae, LAST_GOOD)
 
     def _save(self, vae, name):
+        if not self.is_ours:
+            return
         with atomic.replacing(self.directory / name) as temporary:
-            vae.save(temporary)
+            replicas.outside(lambda: vae.save(temporary))
 
     def _check(self, there):
         here = self.identity

@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from . import replicas
+
 
 class Setting:
     """An attribute of a model that holds a checked number, which can be set at any time.
@@ -51,13 +53,18 @@ class BatchMean(keras.metrics.Mean):
     def update_state(self, values, sample_weight=None):
         """Takes the values of a batch's images, [B], with their weights, [B] or None."""
         super().update_state(values, sample_weight)
+        # Of a replica this is a share; Keras adds the shares up where they are read.
         self.last.assign(tf.cast(weighted_mean(values, sample_weight), self.dtype))
 
 
 def weighted_mean(values, weights):
-    """Returns the mean over images, of values [B] with weights [B] or None."""
-    if weights is None:
+    """Returns the mean over images, of values [B] with weights [B] or None.
+
+    In a replica it returns its share: the sum of the shares is the mean over all images.
+    """
+    if weights is None and not replicas.replica():
         return tf.reduce_mean(values)
-    weights = tf.cast(weights, values.dtype)
+    weights = tf.ones_like(values) if weights is None else tf.cast(weights, values.dtype)
     # A batch in which no image has weight has no mean: it changes nothing.
-    return tf.math.divide_no_nan(tf.reduce_sum(weights * values), tf.reduce_sum(weights))
+    in_all = replicas.total(tf.reduce_sum(weights))
+    return tf.math.divide_no_nan(tf.reduce_sum(weights * values), in_all)

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from . import checks, private
+from . import checks, private, replicas
 from .batches import Batches, block_starts, each_array, is_pipeline
 from .blocks import PACKAGE, BlockRunner, treats_images_apart
 from .noise import draw_pixels
@@ -109,15 +109,13 @@ class Trainer(keras.Model):
     def batch_seed(self, number):
         """Returns the two integers that noise number `number` comes from; replicas differ."""
         pair = tf.stack([tf.cast(self.setting("seed"), tf.int32), tf.cast(number, tf.int32)])
-        context = tf.distribute.get_replica_context()
-        if context.num_replicas_in_sync == 1:
-            return pair
-        return tf.random.experimental.stateless_fold_in(pair, context.replica_id_in_sync_group)
+        return replicas.told_apart(pair)
 
     def test_seed(self, images):
         """Returns the two integers that the noise of a test batch comes from."""
         # Images seen so far tell the batches apart; the bits are flipped to stay clear of training.
-        seed = tf.bitwise.invert(self.batch_seed(self._tested.images.total))
+        tested = replicas.total(tf.identity(self._tested.images.total.value))
+        seed = tf.bitwise.invert(self.batch_seed(tested))
         self._tested.images.update_state(tf.shape(images, tf.int64)[0])
         return seed
 
@@ -126,10 +124,8 @@ class Trainer(keras.Model):
         return losses + sum(tf.cast(tf.reduce_sum(each), self.float_type) for each in self.losses)
 
     def scaled_mean(self, losses, weights):
-        """Returns the mean over images, scaled as the optimizer and the strategy want it."""
-        loss = weighted_mean(losses, weights)
-        # A strategy sums the gradients of its replicas.
-        return self.optimizer.scale_loss(loss / tf.distribute.get_strategy().num_replicas_in_sync)
+        """Returns the mean over images, of a replica its share, scaled as the optimizer wants."""
+        return self.optimizer.scale_loss(weighted_mean(losses, weights))
 
     def apply_gradients(self, tape, loss):
         """Makes the optimizer's update for a scaled loss that a tape has recorded."""
@@ -178,6 +174,26 @@ class Trainer(keras.Model):
             jit = jit and not private.ops_are_watched()
         super().compile(**given | {"steps_per_execution": self._own_steps, "jit_compile": jit})
 
+    def make_train_function(self, force=False):
+        """Makes what Keras calls for a step of training: of replicas ours, else Keras's own."""
+        self._make_function_of("train", force)
+
+    def make_test_function(self, force=False):
+        """Makes what Keras calls for a step of a test: of replicas ours, else Keras's own."""
+        self._make_function_of("test", force)
+
+    def _make_function_of(self, kind, force):
+        if not self._has_replicas():
+            getattr(super(), f"make_{kind}_function")(force)
+        elif force or getattr(self, f"{kind}_function") is None:
+            if self.jit_compile:
+                raise ValueError(
+                    "jit_compile must be 'auto' or False under a strategy with replicas, which XLA "
+                    "cannot compile; received True."
+                )
+            function = replicas.step_function(self, getattr(self, f"{kind}_step"))
+            setattr(self, f"{kind}_function", function)
+
     def get_compile_config(self):
         """Returns the arguments of `compile`, to be saved with the model."""
         config = super().get_compile_config()
@@ -214,6 +230,7 @@ class Trainer(keras.Model):
             held_out = keras.utils.unpack_x_y_sample_weight(validation)
             kwargs["validation_data"] = self._checked(*held_out)
         if is_pipeline(x) or not self.compiled:
+            x = replicas.as_numbers(self.distribute_strategy, x)
             with self._calling("train_function", None):
                 return super().fit(x, y, batch_size, sample_weight=sample_weight, **kwargs)
         arrays = self._checked(x, y, sample_weight)
@@ -233,7 +250,7 @@ class Trainer(keras.Model):
         if (steps := kwargs["steps_per_epoch"]) is not None:
             batches.is_endless, steps = True, checks.integer("steps_per_epoch", steps, 1)
         kwargs["steps_per_epoch"] = steps = steps or batches.per_pass
-        if kwargs["class_weight"] is not None or not self._has_default_strategy():
+        if kwargs["class_weight"] is not None or not self._takes_batches():
             # Without an end, calls of several batches would run on beyond the epoch's.
             kwargs["steps_per_epoch"] = None
             with self._calling("train_function", None):
@@ -247,7 +264,7 @@ class Trainer(keras.Model):
                 runner.largest_loss = None
             self.train_function = runner
             # Keras counts single updates; the dataset says where in the epoch each block begins.
-            history = super().fit(block_starts(steps, per_call), **kwargs)
+            history = super().fit(self._starts(steps, per_call), **kwargs)
         history.updates = runner.updates()
         return history
 
@@ -269,7 +286,7 @@ class Trainer(keras.Model):
         is_checked = kwargs.pop("_use_cached_eval_dataset", False)
         arrays = (x, y, sample_weight) if is_checked else self._checked(x, y, sample_weight)
         batch_size = 32 if batch_size is None else checks.integer("batch_size", batch_size, 1)
-        if steps is not None or not self.runs_in_blocks():
+        if steps is not None or not (self.runs_in_blocks() or self._has_replicas()):
             x, y, weights = arrays
             y = weights if y is None else y  # Keras drops weights that come without targets
             with self._calling("test_function", None):
@@ -279,7 +296,7 @@ class Trainer(keras.Model):
         per_call = self._batches_per_call(batches, steps, callbacks, ["test_batch"])
         with self._calling("test_function", per_call):
             self.test_function = BlockRunner(self, "test", batches, steps, per_call)
-            return super().evaluate(block_starts(steps, per_call), **kwargs)
+            return super().evaluate(self._starts(steps, per_call), **kwargs)
 
     @arguments_as_in_keras
     def predict(self, x, **kwargs):
@@ -392,6 +409,18 @@ class Trainer(keras.Model):
     def _has_default_strategy(self):
         is_current = self.distribute_strategy is tf.distribute.get_strategy()
         return is_current and not tf.distribute.has_strategy()
+
+    def _has_replicas(self):
+        return replicas.are_several(self.distribute_strategy)
+
+    def _takes_batches(self):
+        """Tells whether a `BlockRunner` may give out the batches of arrays, compiled or not."""
+        return self._has_default_strategy() or self._has_replicas()
+
+    def _starts(self, steps, per_call):
+        starts = block_starts(steps, per_call)
+        several = self._has_replicas()
+        return replicas.to_each(self.distribute_strategy, starts) if several else starts
 
     def runs_in_blocks(self):
         """Tells whether batches of arrays may run in compiled blocks."""
