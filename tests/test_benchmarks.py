@@ -4,6 +4,7 @@ import functools
 import importlib
 import itertools
 import json
+import os
 import subprocess
 import sys
 import types
@@ -460,3 +461,33 @@ def test_three_programs_were_compared_and_their_differences_are_explained():
     assert peers == [(objective, name) for objective in ("elbo", "iwae") for name in programs]
     said = "None was." in (FOLDER / "README.md").read_text()
     assert said == (results["unexplained"] == [])
+
+
+def test_the_check_of_a_gpu_stops_without_one_and_writes_nothing(tmp_path):
+    file = tmp_path / "results-gpu.json"
+    command = [sys.executable, FOLDER / "gpu.py", "--output", file]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}
+    found = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert found.returncode == 1
+    assert "TensorFlow finds no GPU. Nothing was written." in found.stderr
+    assert not file.exists()
+
+
+def test_the_check_of_a_gpu_says_what_is_beyond_tolerance(load):
+    gpu = load("gpu")
+    stored = json.loads((FOLDER / "results-gpu.json").read_text())
+    assert gpu.beyond_tolerance(stored) == []
+    stored["differences"]["bound"] = -0.2
+    stored["differences, full"] = {"elbo": float("nan"), "bound": 0.2}
+    assert [each.split(":")[0] for each in gpu.beyond_tolerance(stored)] == [
+        "writeup recipe, bound",
+        "full recipe, elbo",
+    ]
+
+
+def test_two_processes_are_timed_where_one_core_each_is_theirs(load, monkeypatch):
+    replicas = load("replicas")
+    monkeypatch.setattr(replicas.os, "sched_setaffinity", lambda *it: None)  # not of this process
+    name = "14×14, 196-128-8"
+    monkeypatch.setitem(replicas.WORK, name, ("VAE", {"hidden_units": 4}, 16, 2))
+    assert 0 < replicas.measure(name, "one core", "0") < 1_000

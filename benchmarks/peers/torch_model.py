@@ -37,12 +37,17 @@ class TorchPeer:
 
     def __init__(self, images, batch_size, seed, hidden_units=128, **adam_options):
         torch.manual_seed(seed)
-        self.images, self.batch_size = torch.from_numpy(images).float(), batch_size
+        self.device = torch.get_default_device()
+        self.images, self.batch_size = self.on_device(images), batch_size
         self.updates_per_epoch = -(-len(images) // batch_size)
         self.terms = self.model = VAE(images[0].size, hidden_units)
         self.optimizer = torch.optim.Adam(
             self.model.parameters(), lr=2e-3, eps=1e-7, **adam_options
         )
+
+    def on_device(self, images):
+        """Returns images as floats, where the model is."""
+        return torch.from_numpy(images).float().to(self.device)
 
     def update(self, batch):
         """Makes one weight update; returns both terms of the ELBO."""
@@ -62,5 +67,5 @@ class TorchPeer:
     @torch.inference_mode()
     def elbo(self, images):
         """Returns the mean ELBO of images, in nats."""
-        log_likelihood, kl = self.model(torch.from_numpy(images).float())
+        log_likelihood, kl = self.model(self.on_device(images))
         return (log_likelihood - kl).item()
