@@ -32,6 +32,8 @@ PLACES = {
     "analysis": ("engine", *CORE, "pretrained"),
     "figures": ("engine.atomic",),
     "explorer": ("engine", *CORE, "pixel_vae"),
+    "exports": ("engine", "model"),
+    "summaries": ("engine", "model", "evaluation"),
 }
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -36,9 +36,11 @@ __all__ = [
     "MixtureVAE",
     "PixelVAE",
     "Recipe",
+    "VAESummaries",
     "analysis",
     "evaluate",
     "export_explorer",
+    "export_networks",
     "figures",
     "from_arrays",
     "load_fashion_mnist",
@@ -53,4 +55,6 @@ def __getattr__(name):
     """Imports on first use what not every program needs: figures take matplotlib along."""
     if name in ("analysis", "figures"):
         return importlib.import_module(f".{name}", __name__)
+    if (place := {"export_networks": "exports", "VAESummaries": "summaries"}.get(name)) is not None:
+        return getattr(importlib.import_module(f".{place}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

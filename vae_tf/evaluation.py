@@ -155,7 +155,7 @@ def evaluate_with(posterior, vae, arrays, num_samples, seed, verbose, *chunks):
             f"posterior must give a distribution of batch shape [{len(arrays[0])}]; received "
             f"{getattr(found, 'batch_shape', type(found).__name__)}."
         )
-    exact, per_dimension = _exact_kl(found, vae.prior())
+    exact, per_dimension = exact_kl(found, vae.prior())
     log_likelihood, log_ratio, (bound,) = importance_sample(
         posterior, vae, arrays, [num_samples], seed, verbose, *chunks
     )
@@ -233,7 +233,7 @@ def _add_samples(make_posterior, vae, seed, block, arrays, span, sums):
     return tf.while_loop(lambda first, *_: first < span[2], add, (span[1], *sums))[1:]
 
 
-def _exact_kl(posterior, prior):
+def exact_kl(posterior, prior):
     """Returns KL[q ‖ p], [N], and its mean over images by dimension, [L]; None if not known."""
     pair = [as_independent(posterior), as_independent(prior)]
     with contextlib.suppress(NotImplementedError):

@@ -5,6 +5,7 @@ Whoever reads, or is killed while it writes, finds the old file or the new one, 
 
 import contextlib
 import os
+import tempfile
 import uuid
 from pathlib import Path
 
@@ -37,6 +38,29 @@ def replacing(path):
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path):
+    """Yields an empty folder beside `path` to write to; it takes that place, with all that it has.
+
+    Raises:
+        FileExistsError: if `path` is there, and is no empty folder: nothing is replaced.
+        OSError: as `replacing`.
+    """
+    path = Path(path)
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise FileExistsError(f"{path} must be a new or empty folder; received one with content.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as beside:
+        folder = Path(beside, path.name)  # inside, because the outer one is closed to others
+        folder.mkdir()
+        yield folder
+        for temporary in folder.rglob("*"):
+            if temporary.is_file():
+                with temporary.open("rb+") as file:
+                    os.fsync(file.fileno())
+        os.replace(folder, path)
 
 
 def remove_leftovers(path):

@@ -114,7 +114,7 @@ class Course(keras.callbacks.Callback):
             self.saved = time.monotonic()
 
     def _is_due(self):
-        return time.monotonic() - self.saved >= SAVE_EVERY
+        return b"due" if time.monotonic() - self.saved >= SAVE_EVERY else b""
 
     def on_train_end(self, logs=None):
         """Takes the history of the `fit` that ends."""

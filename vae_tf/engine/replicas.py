@@ -5,9 +5,10 @@ place in the batch, so that replicas together do what one process does. In a sin
 this is nothing.
 """
 
+import builtins
 import concurrent.futures
 import contextlib
-import pickle
+import json
 
 import numpy as np
 import tensorflow as tf
@@ -167,7 +168,7 @@ def is_chief(strategy):
 
 
 def from_chief(strategy, function):
-    """Returns what a function returns in the chief's process, where alone it is called.
+    """Returns the bytes that a function returns in the chief's process, where alone it is called.
 
     Raises:
         Exception: what the function raises, in every process.
@@ -175,22 +176,25 @@ def from_chief(strategy, function):
     """
     if not are_processes(strategy):
         return function()
-    result = error = None
-    if chief := is_chief(strategy):
+    data = error = None
+    if is_chief(strategy):
         try:
-            result = function()
+            data = b"=" + function()
         except Exception as raised:
             error = raised
-    data = np.frombuffer(pickle.dumps((result, error)) if chief else b"", np.uint8)
+            data = b"!" + json.dumps([type(error).__name__, str(error)]).encode()
+    data = np.frombuffer(data or b"", np.uint8)
     with told_when_gone(strategy):
-        size = int(_sum(strategy, len(data)))
-        filled = np.zeros(size, np.int32)
+        filled = np.zeros(int(_sum(strategy, len(data))), np.int32)
         filled[: len(data)] = data  # zeros, where it is not the chief's
-        data = _sum(strategy, filled)
-    result, error = pickle.loads(np.asarray(data, np.uint8).tobytes())
+        data = np.asarray(_sum(strategy, filled), np.uint8).tobytes()
     if error:
         raise error
-    return result
+    if data[:1] == b"!":
+        name, message = json.loads(data[1:])
+        kind = getattr(builtins, name, RuntimeError)
+        raise (kind if issubclass(kind, Exception) else RuntimeError)(message)
+    return data[1:]
 
 
 def outside(function):

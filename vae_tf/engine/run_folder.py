@@ -80,6 +80,7 @@ def open_run(directory, identity, strategy):
                 raise BlockingIOError(error.errno, message, str(directory)) from None
             for name in (STATE, MODEL, HISTORY, LAST_GOOD):
                 atomic.remove_leftovers(directory / name)
+            return b""
 
         replicas.from_chief(strategy, take)
         yield RunFolder(directory, identity, strategy)
@@ -118,9 +119,21 @@ class RunFolder:
             ValueError: if the file is damaged, of a newer format or another run's; and if there is
                 none beside a model or a history, which would be overwritten.
         """
-        return replicas.from_chief(self.strategy, self._read)
+        content = replicas.from_chief(self.strategy, self._content)
+        if not content:
+            return None
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+            arrays = dict(stored)
+        if (version := int(arrays.pop("format"))) > FORMAT:
+            raise ValueError(
+                f"{self.directory / STATE} is of format {version}; this version of vae_tf reads up "
+                f"to {FORMAT}. Install a newer one, or choose another directory."
+            )
+        self._check(json.loads(str(arrays.pop("identity"))))
+        return arrays
 
-    def _read(self):
+    def _content(self):
+        """Returns the bytes of a state that is whole, or none in a folder that is new."""
         file = self.directory / STATE
         try:
             data = file.read_bytes()
@@ -131,22 +144,14 @@ class RunFolder:
                         f"{self.directory} holds {other} but no {STATE}, so it is not known which "
                         "run that is. Choose another directory, or move that file away."
                     ) from None
-            return None
+            return b""
         content, digest = data[:-DIGEST], data[-DIGEST:]
         if (found := hashlib.sha256(content).digest()) != digest:
             raise ValueError(
                 f"{file} is damaged: its SHA-256 is {found.hex()}, and {digest.hex()} was written. "
                 "Delete it, and what is beside it, to train anew."
             )
-        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-            arrays = dict(stored)
-        if (version := int(arrays.pop("format"))) > FORMAT:
-            raise ValueError(
-                f"{file} is of format {version}; this version of vae_tf reads up to {FORMAT}. "
-                "Install a newer one, or choose another directory."
-            )
-        self._check(json.loads(str(arrays.pop("identity"))))
-        return arrays
+        return content
 
     def write(self, arrays):
         """Writes arrays, a dict, in place of those before."""
