@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test test-faults test-colab test-oldest notebooks exercises results-page benchmark benchmark-growth benchmark-literature pretrained clean
+.PHONY: help figures test test-faults test-colab test-oldest notebooks exercises results-page sweep benchmark benchmark-growth benchmark-literature benchmark-replicas gpu-check pretrained clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1|/' | column -t -s '|'
@@ -40,6 +40,9 @@ results-page: $(VENV)/ready  ## write the stored numbers into docs/results.md an
 	$(BIN)/python notebooks/furnish.py
 	$(BIN)/python scripts/make_results_page.py
 
+sweep: $(VENV)/ready  ## search latent size, width, rate and β on the validation digits (two minutes; STORAGE=address joins others)
+	$(BIN)/python scripts/sweep.py $(if $(STORAGE),--storage '$(STORAGE)')
+
 benchmark: $(VENV)/ready  ## measure speed beside PyTorch, JAX and plain Keras (a quarter of an hour; BEFORE=commit adds older code)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-benchmark.txt
 	$(BIN)/python benchmarks/run.py $(if $(BEFORE),--before $(BEFORE))
@@ -51,6 +54,12 @@ benchmark-growth: $(VENV)/ready  ## measure what updates and bounds cost as size
 benchmark-literature: $(VENV)/ready  ## train the literature's network by JAX and PyTorch too, and compare bounds (twenty minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-benchmark.txt
 	$(BIN)/python benchmarks/literature_peers.py
+
+benchmark-replicas: $(VENV)/ready  ## measure what a second process gains (five minutes)
+	$(BIN)/python benchmarks/replicas.py
+
+gpu-check: $(VENV)/ready  ## train on a GPU, and compare with the processor (six minutes at most)
+	$(BIN)/python benchmarks/gpu.py
 
 pretrained: $(VENV)/ready  ## train the weights that come with the package (needs all of MNIST)
 	$(BIN)/python scripts/train_pretrained.py

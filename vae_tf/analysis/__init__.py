@@ -11,6 +11,7 @@ __all__ = [
     "quality",
     "results",
     "samples",
+    "search",
     "sweeps",
     "writeup",
 ]

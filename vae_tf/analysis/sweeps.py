@@ -1,7 +1,9 @@
 """Many models at once: how a bound depends on a choice, such as β, the latents, or the width.
 
-Models that differ in β, KL warm-up and seed alone share one compiled program and train one after
-another; other shapes compile beside them.
+Every model of a list is trained with every seed, all in one process: models that differ in β, KL
+warm-up and seed alone share one compiled program and train one after another; other shapes compile
+beside them. To find the best of many settings is another task, which takes processes that may be
+killed, on many machines: `search`.
 """
 
 import concurrent.futures
