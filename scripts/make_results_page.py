@@ -4,6 +4,7 @@
 
 written                                   text                      numbers
 docs/results.md                           scripts/pages/results.md  figures/results.json
+docs/scaling.md                           scripts/pages/scaling.md  benchmarks/results-replicas.json
 benchmarks/README.md, a section           scripts/pages/speed.md    benchmarks/results*.json
 README.md: a table, a sentence, counts    its own                   figures/results.json
 
@@ -20,7 +21,7 @@ PAGES = Path(__file__).parent / "pages"
 
 
 def main():
-    """Writes the three files, and says which of them changed."""
+    """Writes the four files, and says which of them changed."""
     for path, text in pages().items():
         file = ROOT / path
         before = file.read_text() if file.exists() else None
@@ -29,7 +30,7 @@ def main():
 
 
 def pages():
-    """Returns the texts of the three files, by their paths."""
+    """Returns the texts of the four files, by their paths."""
     results = stored("figures/results.json")
     runs = {"Xeon": "results", "EPYC": "results-amd-epyc", "GPU": "results-gpu"}
     runs["Literature"] = "results-literature"
@@ -38,6 +39,9 @@ def pages():
     speed, heading = "benchmarks/README.md", "## What was measured\n"
     return {
         "docs/results.md": filled((PAGES / "results.md").read_text(), results),
+        "docs/scaling.md": filled(
+            (PAGES / "scaling.md").read_text(), stored("benchmarks/results-replicas.json")
+        ),
         speed: replaced(
             (ROOT / speed).read_text(), rf"(?s){heading}.*?(?=\n## )", f"{heading}\n{measured}"
         ),

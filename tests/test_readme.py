@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PUBLISHED = results.read(ROOT / "figures")
 PAGES = ["README.md", "docs/reliability.md", "docs/results.md", "benchmarks/README.md"]
-PAGES += ["vae_tf/engine/README.md"]
+PAGES += ["vae_tf/engine/README.md", "docs/exports.md", "docs/sweeps.md", "docs/scaling.md"]
 CORE = ["model", "data", "training", "evaluation"]
 
 ROWS = {  # of the table of results: the experiment that each is of
