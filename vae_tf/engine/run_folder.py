@@ -52,7 +52,7 @@ def _variables(vae):
 
 
 @contextlib.contextmanager
-def open_run(directory, identity, strategy):
+def open_run(directory, identity, strategy=None):
     """Yields the `RunFolder`, made if there is none, which no other process then trains in.
 
     Of several workers the first one alone reads and writes it, and tells the others.
@@ -60,7 +60,7 @@ def open_run(directory, identity, strategy):
     Args:
         directory: its path; the folder that it is in has to exist. None yields None.
         identity: what makes a run that one and no other: a dict of what JSON can hold.
-        strategy: the model's `tf.distribute` strategy.
+        strategy: the model's `tf.distribute` strategy, if any.
 
     Raises:
         OSError: if it cannot be written to, or if another process is training in it.
