@@ -19,7 +19,7 @@ test: $(VENV)/ready  ## run the linter, the tests, and every notebook against it
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest --nbval -n 2
 
-test-faults: $(VENV)/ready  ## kill, fill and repeat trainings: two minutes of tests that break things
+test-faults: $(VENV)/ready  ## kill, fill and repeat trainings: seven minutes of tests that break things
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m faults tests
 
 # Keras 3.13.0 asks NumPy for `object` as it is imported, and NumPy warns: no notebook stores that.
