@@ -96,6 +96,14 @@ def test_the_first_worker_alone_writes_and_all_refuse_the_folder_of_another_run(
     )
 
 
+@pytest.mark.faults
+def test_workers_with_other_images_are_told_before_they_train(tmp_path):
+    first, second = (result(each) for each in start_workers(tmp_path, "other"))
+    assert second["error"] == "ValueError"
+    assert "all workers must train alike: SHA-256 of arrays is" in second["says"]
+    assert first["error"] == "WorkerError"
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")

@@ -6,13 +6,13 @@ this module adds the schedule, the history, and the folder from which a stopped 
 
 import csv
 import dataclasses
-import hashlib
 
 import keras
 import numpy as np
 
 from .data import Dataset
 from .engine import atomic, checks
+from .engine.batches import digest
 from .engine.course import Course
 from .engine.run_folder import open_run, plain_attributes
 from .model import LARGEST_BETA, VAE
@@ -254,12 +254,5 @@ def _identity(recipe, vae, sets):
         "class": f"{type(vae).__module__}.{type(vae).__qualname__}",
         **{f"model's {name}": value for name, value in config.items() if name != "name"},
         **{f"model's {name}": value for name, value in plain_attributes(vae, VAE).items()},
-        **{f"SHA-256 of {name}": _sha256(values) for name, values in arrays.items()},
+        **{f"SHA-256 of {name}": digest(values) for name, values in arrays.items()},
     }
-
-
-def _sha256(arrays):
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array))
-    return digest.hexdigest()

@@ -148,10 +148,7 @@ def open_study(address, search, name="vae_tf"):
     if "search" not in study.user_attrs and not study.get_trials(deepcopy=False):
         study.set_user_attr("search", here)
     there = study.user_attrs.get("search", {})
-    if names := [each for each in {**there, **here} if there.get(each) != here.get(each)]:
-        differences = "; ".join(
-            f"{each} is {there.get(each)!r} there and {here.get(each)!r} here" for each in names
-        )
+    if differences := checks.differences(there, here):
         raise ValueError(
             f"{address} holds another search by the name {name!r}: {differences}. Nothing was "
             "changed; choose another name or address."

@@ -66,15 +66,13 @@ class BlockRunner:
         self.recorded = [each for each in model.metrics if isinstance(each, BatchMean)]
         self.records = [np.zeros([0, len(self.recorded)], np.float32)]
         self.largest_loss = model.largest_loss
-        last, strategy = [metric.last for metric in self.recorded], model.distribute_strategy
-        self.record = lambda: [each.value.numpy() for each in last]
-        if last and replicas.are_several(strategy):
-            self.record = replicas.reader(strategy, last)
+        self.strategy = model.distribute_strategy
+        self.record = replicas.reader(self.strategy, [metric.last for metric in self.recorded])
         self.single, self.block = self._traced() or (self._keras_own(), None)
 
     def __call__(self, starts):
         """Runs the batches of a call; returns the logs of the last."""
-        start = replicas.first(self.model.distribute_strategy, next(starts))
+        start = replicas.first(self.strategy, next(starts))
         count = min(self.per_call, self.steps - int(start))
         while count > 0:
             logs, records = self._run(min(count, self.window))
@@ -95,7 +93,7 @@ class BlockRunner:
         size = self.batches.batch_size
         if self.block is None or len(positions) < size:
             logs = self.single(self.batches.gather(positions))
-            return logs, np.array([self.record()])
+            return logs, self.record()[None]
         rows = np.zeros([self.window, size], np.int32)  # `count` of them are looked at
         rows.flat[: len(positions)], count = positions, len(positions) // size
         logs, records = self.block(self.batches.gather(rows), tf.constant(count))
@@ -119,9 +117,8 @@ class BlockRunner:
         if name not in (own := model.keras_functions):
             getattr(model, f"make_{name}")()
             own[name] = getattr(model, name)
-        if replicas.are_several(strategy := model.distribute_strategy):
-            return lambda batch: own[name](iter([as_in_keras(**replicas.shares(strategy, batch))]))
-        return lambda batch: own[name](iter([as_in_keras(**batch)]))
+        deal = functools.partial(replicas.shares, self.strategy)
+        return lambda batch: own[name](iter([as_in_keras(**deal(batch))]))
 
     def _traced(self):
         """Returns what runs one batch, plainly, and what runs a block of them, or None."""

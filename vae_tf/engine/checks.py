@@ -261,6 +261,14 @@ def binary_images(name, values, shape=None):
     return values.astype(np.uint8)
 
 
+def differences(there, here):
+    """Returns in which names two dicts differ, and both values, as a text; empty if in none."""
+    names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    return "; ".join(
+        f"{name} is {there.get(name)!r} there and {here.get(name)!r} here" for name in names
+    )
+
+
 def distribution_shape(name, distribution, batch, event):
     """Does nothing, if a TFP distribution has this batch shape and this event shape.
 

@@ -13,6 +13,8 @@ import json
 import numpy as np
 import tensorflow as tf
 
+from . import checks
+
 GONE = (
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -48,10 +50,10 @@ def rows_before(rows):
 
 
 def told_apart(pair):
-    """Returns a seed of two integers as this replica has it; of that, the seed as it was.
+    """Returns a seed of two integers, int32 [2], marked by the replica; a marked one, as it was.
 
-    Whatever draws its noise from a seed then draws other noise in each replica. Noise that knows
-    its place in the batch takes the seed as it was.
+    Whatever draws noise from a marked seed draws other noise in each replica. Noise that counts
+    rows over the whole batch, by `rows_before`, takes the mark off again.
     """
     if not (context := replica()):
         return pair
@@ -68,6 +70,8 @@ def are_several(strategy):
 
 def shares(strategy, batch):
     """Returns a batch, a structure of tensors, dealt out to the replicas in order."""
+    if not are_several(strategy):
+        return batch
 
     def share(context):
         count, place = context.num_replicas_in_sync, context.replica_id_in_sync_group
@@ -83,6 +87,8 @@ def shares(strategy, batch):
 
 def to_each(strategy, dataset):
     """Returns a dataset of single values as Keras takes it: every replica is given each value."""
+    if not are_several(strategy):
+        return dataset
     here = len(strategy.extended.worker_devices)
     repeated = dataset.flat_map(lambda value: tf.data.Dataset.from_tensors(value).repeat(here))
     return strategy.distribute_datasets_from_function(lambda context: repeated)
@@ -126,7 +132,7 @@ def step_function(model, step):
 
     def function(iterator):
         logs = None
-        with strategy.scope(), told_when_gone(strategy):
+        with strategy.scope():
             for _, data in zip(range(model.steps_per_execution), iterator, strict=False):
                 logs = run(data)
         if logs is None:
@@ -137,7 +143,9 @@ def step_function(model, step):
 
 
 def reader(strategy, variables):
-    """Returns a function that returns the sums over replicas of what scalar variables hold."""
+    """Returns a function that returns the sums over replicas of what scalars hold: [variables]."""
+    if not variables or not are_several(strategy):
+        return lambda: np.array([variable.value.numpy() for variable in variables])
 
     @tf.function(autograph=False)
     def read():
@@ -145,7 +153,7 @@ def reader(strategy, variables):
         return strategy.reduce(tf.distribute.ReduceOp.SUM, each, axis=None)
 
     def values():
-        with strategy.scope(), told_when_gone(strategy):
+        with strategy.scope():
             return read().numpy()
 
     return values
@@ -197,12 +205,28 @@ def from_chief(strategy, function):
     return data[1:]
 
 
-def outside(function):
-    """Calls a function in a thread of its own, where no strategy's scope is open.
+def check_same(strategy, facts):
+    """Does nothing, if every worker has the same facts: a dict of what JSON can hold.
 
-    Variables that are made in a scope, as Keras does when it saves, are sent to all workers, which
-    would wait for them.
+    Raises:
+        ValueError: in each worker whose facts are not the chief's; the others meet a `WorkerError`
+            once that one has ended.
     """
+    if are_processes(strategy):
+        here = json.loads(json.dumps(facts))
+        there = json.loads(from_chief(strategy, json.dumps(facts).encode))
+        if found := checks.differences(there, here):
+            raise ValueError(f"all workers must train alike: {found}, where there is the first.")
+
+
+def outside(strategy, function):
+    """Calls a function; among workers in a thread of its own, where no strategy's scope is open.
+
+    Variables that are made in a scope, as Keras does when it saves, are sent to all workers, and
+    whoever makes them would wait for those.
+    """
+    if not are_processes(strategy):
+        return function()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         return pool.submit(function).result()
 

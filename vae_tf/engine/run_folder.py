@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import atomic, replicas
+from . import atomic, checks, replicas
 
 FORMAT = 2
 STATE, MODEL, HISTORY, LAST_GOOD = "state.npz", "model.keras", "history.csv", "last_good.keras"
@@ -64,12 +64,17 @@ def open_run(directory, identity, strategy=None):
 
     Raises:
         OSError: if it cannot be written to, or if another process is training in it.
+        ValueError: if the identity is not that of the first worker.
+        WorkerError: if another worker is gone, now or while the folder is open.
     """
+    replicas.check_same(strategy, identity)
     if directory is None:
-        yield None
+        with replicas.told_when_gone(strategy):
+            yield None
         return
     directory = Path(directory).absolute()
     with contextlib.ExitStack() as stack:
+        stack.enter_context(replicas.told_when_gone(strategy))
 
         def take():
             directory.mkdir(exist_ok=True)
@@ -178,16 +183,11 @@ class RunFolder:
         if not self.is_ours:
             return
         with atomic.replacing(self.directory / name) as temporary:
-            replicas.outside(lambda: vae.save(temporary))
+            replicas.outside(self.strategy, lambda: vae.save(temporary))
 
     def _check(self, there):
-        here = self.identity
-        names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
-        if names:
-            differences = "; ".join(
-                f"{name} is {there.get(name)!r} there and {here.get(name)!r} here" for name in names
-            )
+        if found := checks.differences(there, self.identity):
             raise ValueError(
-                f"{self.directory} holds another run: {differences}. Nothing was changed; choose "
+                f"{self.directory} holds another run: {found}. Nothing was changed; choose "
                 "another directory."
             )

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from . import checks, private, replicas
-from .batches import Batches, block_starts, each_array, is_pipeline
+from .batches import Batches, block_starts, digest, each_array, is_pipeline
 from .blocks import PACKAGE, BlockRunner, treats_images_apart
 from .noise import draw_pixels
 from .state import BatchMean, Setting, weighted_mean
@@ -225,12 +225,15 @@ class Trainer(keras.Model):
                 unless it is set; not where the callback `TerminateOnNaN` is to stop instead.
         """
         kwargs["epochs"] = checks.integer("epochs", kwargs["epochs"], 1)
-        validation, callbacks = kwargs["validation_data"], kwargs["callbacks"]
+        strategy, callbacks = self.distribute_strategy, kwargs["callbacks"]
+        x, validation = (
+            replicas.as_numbers(strategy, each) for each in (x, kwargs["validation_data"])
+        )
+        kwargs["validation_data"] = validation
         if validation is not None and not is_pipeline(validation):
             held_out = keras.utils.unpack_x_y_sample_weight(validation)
             kwargs["validation_data"] = self._checked(*held_out)
         if is_pipeline(x) or not self.compiled:
-            x = replicas.as_numbers(self.distribute_strategy, x)
             with self._calling("train_function", None):
                 return super().fit(x, y, batch_size, sample_weight=sample_weight, **kwargs)
         arrays = self._checked(x, y, sample_weight)
@@ -255,6 +258,10 @@ class Trainer(keras.Model):
             kwargs["steps_per_epoch"] = None
             with self._calling("train_function", None):
                 return super().fit(batches.as_dataset(steps), **kwargs)
+        if replicas.are_processes(strategy):
+            facts = {"seed": self.seed, "batch_size": batch_size, "steps": steps}
+            facts["SHA-256 of arrays"] = digest(tf.nest.flatten(arrays))
+            replicas.check_same(strategy, facts | {"epochs": kwargs["epochs"]})
         kinds = ["train_batch", "batch", *["test_batch"] * is_pipeline(validation)]
         per_call = self._batches_per_call(batches, steps, callbacks, kinds)
         with self._calling("train_function", per_call):
@@ -278,6 +285,7 @@ class Trainer(keras.Model):
             TypeError, ValueError: if arrays or other arguments are not as `fit` takes them.
         """
         kwargs |= {"steps": steps, "callbacks": callbacks}
+        x = replicas.as_numbers(self.distribute_strategy, x)
         if is_pipeline(x) or not self.compiled:
             # What `fit` validates on comes in as many batches a call as `fit` has set.
             inside = kwargs.get("_use_cached_eval_dataset")
@@ -399,7 +407,8 @@ class Trainer(keras.Model):
         own, before = self.keras_functions, self.keras_functions.get((name, steps))
         setattr(self, name, before)
         try:
-            yield
+            with replicas.told_when_gone(self.distribute_strategy):
+                yield
         finally:
             if not isinstance(function := getattr(self, name), BlockRunner):
                 own[name, steps] = function
@@ -418,9 +427,7 @@ class Trainer(keras.Model):
         return self._has_default_strategy() or self._has_replicas()
 
     def _starts(self, steps, per_call):
-        starts = block_starts(steps, per_call)
-        several = self._has_replicas()
-        return replicas.to_each(self.distribute_strategy, starts) if several else starts
+        return replicas.to_each(self.distribute_strategy, block_starts(steps, per_call))
 
     def runs_in_blocks(self):
         """Tells whether batches of arrays may run in compiled blocks."""
