@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test test-faults test-colab test-oldest notebooks exercises results-page sweep benchmark benchmark-growth benchmark-literature benchmark-replicas gpu-check pretrained clean
+.PHONY: help figures test test-slow test-faults test-colab test-oldest notebooks exercises results-page sweep benchmark benchmark-growth benchmark-literature benchmark-replicas gpu-check pretrained clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1|/' | column -t -s '|'
@@ -18,6 +18,9 @@ test: $(VENV)/ready  ## run the linter, the tests, and every notebook against it
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest --nbval -n 2
+
+test-slow: $(VENV)/ready  ## run the tests that take long: more combinations, scripts and processes whole
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow tests
 
 test-faults: $(VENV)/ready  ## kill, fill and repeat trainings: seven minutes of tests that break things
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m faults tests
@@ -58,7 +61,7 @@ benchmark-literature: $(VENV)/ready  ## train the literature's network by JAX an
 benchmark-replicas: $(VENV)/ready  ## measure what a second process gains (five minutes)
 	$(BIN)/python benchmarks/replicas.py
 
-gpu-check: $(VENV)/ready  ## train on a GPU, and compare with the processor (six minutes at most)
+gpu-check: $(VENV)/ready  ## train on a GPU, and compare with the processor (some nine minutes)
 	$(BIN)/python benchmarks/gpu.py
 
 pretrained: $(VENV)/ready  ## train the weights that come with the package (needs all of MNIST)

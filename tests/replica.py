@@ -68,14 +68,16 @@ def compare(strategy, kind, cases):
 
 
 def mirrored(folder):
-    """What `MirroredStrategy` of two devices does."""
-    cpu, two = (
-        tf.config.list_physical_devices("CPU")[0],
-        [tf.config.LogicalDeviceConfiguration()] * 2,
-    )
-    tf.config.set_logical_device_configuration(cpu, two)
+    """What `MirroredStrategy` of two devices does: of a GPU where there is one, else of the CPU."""
+    if gpus := tf.config.list_physical_devices("GPU"):  # halves of one; NCCL takes no halves
+        kind, device, half = "GPU", gpus[0], tf.config.LogicalDeviceConfiguration(8_000)
+        sends = {"cross_device_ops": tf.distribute.ReductionToOneDevice()}
+    else:
+        kind, device = "CPU", tf.config.list_physical_devices("CPU")[0]
+        half, sends = tf.config.LogicalDeviceConfiguration(), {}
+    tf.config.set_logical_device_configuration(device, [half] * 2)
     # One for all: TensorFlow mixes up what two of them on the same devices send.
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = tf.distribute.MirroredStrategy([f"{kind}:0", f"{kind}:1"], **sends)
     import vae_tf
 
     class Laplace(vae_tf.VAE):

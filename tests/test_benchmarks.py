@@ -477,11 +477,11 @@ def test_the_check_of_a_gpu_says_what_is_beyond_tolerance(load):
     gpu = load("gpu")
     stored = json.loads((FOLDER / "results-gpu.json").read_text())
     assert gpu.beyond_tolerance(stored) == []
-    stored["differences"]["bound"] = -0.2
+    stored["differences, writeup"]["bound"] = -0.2
     stored["differences, full"] = {"elbo": float("nan"), "bound": 0.2}
     assert [each.split(":")[0] for each in gpu.beyond_tolerance(stored)] == [
-        "writeup recipe, bound",
-        "full recipe, elbo",
+        "writeup, bound",
+        "full, elbo",
     ]
 
 

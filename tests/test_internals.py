@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.autograph.utils import ag_logging
 from tensorflow.python.framework import ops
 
 import vae_tf
@@ -198,3 +199,21 @@ def test_an_interrupt_that_tracing_wraps_is_one(images):
     vae.compile()
     with pytest.raises(KeyboardInterrupt):
         vae.fit(images, verbose=0)
+
+
+@pytest.mark.parametrize("kind", [vae_tf.VAE, vae_tf.PixelVAE])
+def test_a_function_of_ones_own_may_reach_the_model(kind, monkeypatch):
+    """AutoGraph goes through all that a `tf.function` reaches, and warns of what it cannot read."""
+    warned = []
+    monkeypatch.setattr(ag_logging, "warning", lambda message, *args: warned.append(message % args))
+    vae = kind()
+
+    @tf.function
+    def terms(images):
+        posterior = vae.posterior(images)
+        latents = posterior.sample(2, seed=[0, 1])
+        loss, _ = vae.loss_per_image(images, [0, 1], 1.0)
+        return vae.likelihood(latents).log_prob(images), vae.elbo_terms(images, [0, 1]).elbo, loss
+
+    terms(np.zeros([3, 14, 14], np.float32))
+    assert not warned

@@ -42,7 +42,8 @@ def total(value):
 
 def rows_before(rows):
     """Returns how many rows of the batch the replicas before this one have, if it has `rows`."""
-    if not (context := replica()):
+    context = replica()  # no := in what is traced: AutoGraph, in a function of one's own, warns
+    if not context:
         return 0
     place, count = context.replica_id_in_sync_group, context.num_replicas_in_sync
     all_rows = total(tf.one_hot(place, count, dtype=tf.int32) * rows)
@@ -55,7 +56,8 @@ def told_apart(pair):
     Whatever draws noise from a marked seed draws other noise in each replica. Noise that counts
     rows over the whole batch, by `rows_before`, takes the mark off again.
     """
-    if not (context := replica()):
+    context = replica()
+    if not context:
         return pair
     # Odd multipliers, so that no two replicas have the same; the first one keeps the seed.
     place = tf.cast(context.replica_id_in_sync_group, tf.uint32)
