@@ -6,6 +6,7 @@ The browser tests need Chromium, its driver and the package selenium, and are sk
 import base64
 import contextlib
 import json
+import math
 import re
 import shutil
 import socket
@@ -42,12 +43,18 @@ QUIET = (
 )
 
 
-def make_vae(kind=VAE, **config):
+def make_vae(kind=VAE, spread=0.25, **config):
     """A VAE with random weights, larger than a fresh model's, so that its codes differ."""
     vae = kind(**config)
     rng = np.random.default_rng(7)
-    vae.set_weights([w + rng.normal(0, 0.25, w.shape) if w.ndim else w for w in vae.get_weights()])
+    weights = vae.get_weights()
+    vae.set_weights([w + rng.normal(0, spread, w.shape) if w.ndim else w for w in weights])
     return vae
+
+
+# A PixelVAE whose page takes a thirtieth of the arithmetic that the default's takes.
+FEW = {"features": 6, "layers": 3, "context": 3, "code_units": 10, "hidden_units": 20}
+FEW |= {"components": 6}
 
 
 def rounded(vae):
@@ -96,6 +103,11 @@ def stored(file):
 
 @pytest.fixture(scope="module")
 def pixel_vae():
+    return make_vae(PixelVAE, spread=0.5, seed=2, **FEW)
+
+
+@pytest.fixture(scope="module")
+def default_pixel_vae():
     return make_vae(PixelVAE, seed=2)
 
 
@@ -203,7 +215,10 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(vae, digits, tmp_pa
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_page_of_pixels_in_turn_is_small_and_its_weights_are_the_models(pixel_vae, tmp_path):
+def test_page_of_pixels_in_turn_is_small_and_its_weights_are_the_models(
+    default_pixel_vae, tmp_path
+):
+    pixel_vae = default_pixel_vae
     digits = make_digits(explorer.MAP_IMAGES)
     file = export_explorer(pixel_vae, digits, tmp_path / "page.html")
     assert file.stat().st_size < 600_000
@@ -224,40 +239,38 @@ def test_same_pixel_vae_gives_the_same_bytes(pixel_vae, few_digits, pixel_file, 
     assert again.read_bytes() == pixel_file.read_bytes()
 
 
-def test_rounding_to_16_bits_is_below_what_a_screen_shows(pixel_vae):
+def test_rounding_to_16_bits_is_below_what_a_screen_shows(default_pixel_vae):
     """A screen has 255 steps from paper to ink."""
-    codes = pixel_vae.prior().sample(50, seed=[1, 2])
-    images = pixel_vae.likelihood(codes).sample(seed=[3, 4])
+    codes = default_pixel_vae.prior().sample(50, seed=[1, 2])
+    images = default_pixel_vae.likelihood(codes).sample(seed=[3, 4])
     exact, near = (
         tf.sigmoid(each.likelihood(codes)._logits(images)[1])
-        for each in (pixel_vae, rounded(pixel_vae))
+        for each in (default_pixel_vae, rounded(default_pixel_vae))
     )
     assert np.ptp(exact) > 0.5  # so that agreement says something
     assert np.abs(exact - near).max() < 1 / 255
 
 
 def kl_by_integration(loc, scale, probs, locs, scales):
-    """The KL of a normal distribution from a mixture of such: numbers, and an array each."""
-
-    def integrand(z):
-        log_q = scipy.stats.norm.logpdf(z, loc, scale)
-        log_p = scipy.special.logsumexp(scipy.stats.norm.logpdf(z, locs, scales), b=probs)
-        return np.exp(log_q) * (log_q - log_p)
-
-    return scipy.integrate.quad(integrand, loc - 8 * scale, loc + 8 * scale, limit=200)[0]
+    """The KL of normal distributions [N] from a mixture of such [M], by Simpson's rule: [N]."""
+    z = loc + scale * np.linspace(-8, 8, 4_001)[:, None]  # [Z, N]
+    log_q = scipy.stats.norm.logpdf(z, loc, scale)
+    each = scipy.stats.norm.logpdf(z[..., None], locs, scales)  # [Z, N, M]
+    log_p = scipy.special.logsumexp(each, b=probs, axis=-1)
+    return scipy.integrate.simpson(np.exp(log_q) * (log_q - log_p), z, axis=0)
 
 
 @pytest.mark.parametrize("kind", [MixtureVAE, PixelVAE])
 def test_kl_of_each_latent_is_from_its_own_prior(kind, few_digits, tmp_path):
-    vae = make_vae(kind, latent_dim=2, components=3, hidden_units=8)
+    sizes = FEW if kind is PixelVAE else {}
+    vae = make_vae(kind, **sizes | {"latent_dim": 2, "components": 3, "hidden_units": 8})
     stored = stored_in(export_explorer(vae, few_digits, tmp_path / "page.html"))
     probs = scipy.special.softmax(vae.prior_logits.numpy())
     locs, scales = vae.prior_loc.numpy(), np.exp(vae.prior_log_scale.numpy())
     posterior = vae.posterior(few_digits.validation.images).distribution
     for latent in range(2):
-        pairs = zip(posterior.loc[:, latent], posterior.scale[:, latent], strict=True)
-        prior = probs, locs[:, latent], scales[:, latent]
-        exact = np.mean([kl_by_integration(float(m), float(s), *prior) for m, s in pairs])
+        loc, scale = (np.float64(each)[:, latent] for each in (posterior.loc, posterior.scale))
+        exact = kl_by_integration(loc, scale, probs, locs[:, latent], scales[:, latent]).mean()
         # The page shows two decimals.
         assert stored["klPerDimension"][latent] == pytest.approx(exact, abs=0.005)
 
@@ -510,12 +523,13 @@ def browser(downloads, tmp_path_factory):
 class Page:
     """The page in a browser, and short ways to drive it."""
 
-    def __init__(self, browser, file):
+    def __init__(self, browser, file, is_there=False):
         self.browser, self.file = browser, file
         self.shape = tuple(stored_in(file)["imageShape"])
-        self.size(1440, 1000)
-        self.theme("light")
-        self.load()
+        if not is_there:
+            self.size(1440, 1000)
+            self.theme("light")
+            self.load()
 
     def load(self, fragment=""):
         self.browser.get("about:blank")
@@ -631,12 +645,21 @@ class Page:
 
 
 @contextlib.contextmanager
-def opened(browser, file):
-    """The page; at the end its console must be empty, and nothing asked for."""
-    browser.get("about:blank")  # a new window's own page asks for its parts
-    for log in ("browser", "performance"):
-        browser.get_log(log)
-    page = Page(browser, file)
+def opened(browser, file, to_ask=False):
+    """The page; at the end its console must be empty, and nothing asked for.
+
+    Args:
+        to_ask: the page is not acted on, so that the next test that only asks may have it as well.
+    """
+    is_there = to_ask and browser.execute_script(f"return window.onlyAsked === '{file}'")
+    if not is_there:
+        browser.get("about:blank")  # a new window's own page asks for its parts
+        for log in ("browser", "performance"):
+            browser.get_log(log)
+    page = Page(browser, file, is_there)
+    if to_ask:
+        page.js(f"window.onlyAsked = '{file}'")
+        page.wait("!explorer.isWorking()")
     yield page
     assert page.console() == []
     assert page.requests() == []
@@ -644,34 +667,44 @@ def opened(browser, file):
 
 @pytest.fixture
 def page(browser, file):
+    """The page, loaded anew."""
     with opened(browser, file) as page:
         yield page
 
 
-def test_encoder_and_decoder_agree_with_tensorflow(page, vae, digits):
+@pytest.fixture
+def asked_page(browser, file):
+    """The page, for tests that only ask."""
+    with opened(browser, file, to_ask=True) as page:
+        yield page
+
+
+def test_encoder_and_decoder_agree_with_tensorflow(asked_page, vae, digits):
     images = digits.validation.images[:100]
     posterior = vae.posterior(images).distribution
-    theirs = page.js("explorer.digits.slice(0, 100).map(({pixels}) => explorer.encode(pixels))")
+    theirs = asked_page.js(
+        "explorer.digits.slice(0, 100).map(({pixels}) => explorer.encode(pixels))"
+    )
     for name in ("loc", "scale"):
         values = [each[name] for each in theirs]
         np.testing.assert_allclose(values, getattr(posterior, name), rtol=1e-5, atol=1e-5)
     codes = np.random.default_rng(0).normal(0, 1.5, (100, 8)).astype(np.float32)
     likelihood = vae.likelihood(codes)
-    logits = page.js("arguments[0].map(explorer.logits)", codes.tolist())
+    logits = asked_page.js("arguments[0].map(explorer.logits)", codes.tolist())
     ours = vae.decode(codes).numpy().reshape(100, 196)
     assert np.abs(ours).max() > 5  # so that agreement says something
     np.testing.assert_allclose(logits, ours, rtol=1e-5, atol=1e-5)
-    means = page.js("arguments[0].map(explorer.decode)", codes.tolist())
+    means = asked_page.js("arguments[0].map(explorer.decode)", codes.tolist())
     np.testing.assert_allclose(means, likelihood.mean().numpy().reshape(100, 196), atol=1e-5)
 
 
-def test_elbo_agrees_with_the_models_on_the_same_noise(page, vae, digits):
+def test_elbo_agrees_with_the_models_on_the_same_noise(asked_page, vae, digits):
     images, seed = digits.validation.images[:20], [5, 6]
     ours = vae.elbo_terms(images, seed, num_samples=25)
     posterior = vae.posterior(images)
     latents = posterior.sample(25, seed=seed)  # the draws that `elbo_terms` makes
     noise = (latents - posterior.distribution.loc) / posterior.distribution.scale  # [25, 20, 8]
-    theirs = page.js(
+    theirs = asked_page.js(
         "arguments[0].map((noise, i) => explorer.elbo(explorer.digits[i].pixels, noise))",
         noise.numpy().transpose(1, 0, 2).tolist(),
     )
@@ -683,42 +716,42 @@ def test_elbo_agrees_with_the_models_on_the_same_noise(page, vae, digits):
     np.testing.assert_allclose([each["standardError"] for each in theirs], errors, rtol=1e-3)
 
 
-def test_noise_is_standard_normal_and_its_seed_repeats_it(page):
-    draws = np.array(page.js("explorer.normals(4, 5_000)"))  # [5000, 8]
+def test_noise_is_standard_normal_and_its_seed_repeats_it(asked_page):
+    draws = np.array(asked_page.js("explorer.normals(4, 5_000)"))  # [5000, 8]
     assert draws.mean() == pytest.approx(0, abs=0.02)
     assert draws.std() == pytest.approx(1, abs=0.02)
     np.testing.assert_allclose(np.corrcoef(draws.T), np.eye(8), atol=0.06)
     assert np.abs(draws).max() > 3.5
-    assert page.js("explorer.normals(4, 5_000)") == draws.tolist()
-    assert page.js("explorer.normals(5, 1)") != draws[:1].tolist()
+    assert asked_page.js("explorer.normals(4, 5_000)") == draws.tolist()
+    assert asked_page.js("explorer.normals(5, 1)") != draws[:1].tolist()
 
 
-def test_mean_bound_is_over_all_digits_of_the_map(page, vae, digits):
-    noise = np.array(page.js("explorer.normals(0, 300)"), np.float32)
+def test_mean_bound_is_over_all_digits_of_the_map(asked_page, vae, digits):
+    noise = np.array(asked_page.js("explorer.normals(0, 300)"), np.float32)
     posterior = vae.posterior(digits.validation.images)
     latents = posterior.distribution.loc + posterior.distribution.scale * noise
     kl = tfp.distributions.kl_divergence(posterior, vae.prior())
     expected = np.mean(vae.likelihood(latents).log_prob(digits.validation.images) - kl)
-    assert page.js("explorer.meanElbo()") == pytest.approx(expected, rel=1e-5)
-    page.wait("document.querySelector('#mean-elbo').textContent")
-    assert f"300 digits is {expected:.2f} nats".replace("-", "−") in page.text("#mean-elbo")
+    assert asked_page.js("explorer.meanElbo()") == pytest.approx(expected, rel=1e-5)
+    asked_page.wait("document.querySelector('#mean-elbo').textContent")
+    assert f"300 digits is {expected:.2f} nats".replace("-", "−") in asked_page.text("#mean-elbo")
 
 
-def test_page_says_where_its_digits_are_from(page):
-    footer = page.text("footer")
+def test_page_says_where_its_digits_are_from(asked_page):
+    footer = asked_page.text("footer")
     assert "MNIST, 300 of its validation digits" in footer
     assert "53,716 weights" in footer
-    assert page.text("h1") == "Eight numbers that draw a digit"
+    assert asked_page.text("h1") == "Eight numbers that draw a digit"
 
 
-def test_sliders_go_by_what_their_dimension_carries(page, stored):
+def test_sliders_go_by_what_their_dimension_carries(asked_page, stored):
     kl = stored["klPerDimension"]
     order = sorted(range(8), key=lambda dimension: -kl[dimension])
-    assert page.js("[...document.querySelectorAll('#dimensions input')].map(e => e.id)") == [
+    assert asked_page.js("[...document.querySelectorAll('#dimensions input')].map(e => e.id)") == [
         f"z{dimension}" for dimension in order
     ]
     shown = "[...document.querySelectorAll('#dimensions .carries')].map(e => e.textContent)"
-    assert page.js(shown) == [f"{kl[dimension]:.2f}" for dimension in order]
+    assert asked_page.js(shown) == [f"{kl[dimension]:.2f}" for dimension in order]
 
 
 def test_a_slider_redraws_the_digit(page, vae):
@@ -944,11 +977,11 @@ def test_address_holds_the_code_and_restores_it(page):
     page.wait("explorer.state.code.every(value => value === 1)")
 
 
-@pytest.mark.parametrize("fragment", ["#z=1,2", "#z=1,2,3,4,5,6,7,x", "#z=,,,,,,,", "#elsewhere"])
-def test_an_address_that_is_no_code_is_ignored(page, fragment):
+def test_an_address_that_is_no_code_is_ignored(page):
     code = page.code
-    page.load(fragment)
-    np.testing.assert_array_equal(page.code, code)
+    for fragment in ("#z=1,2", "#z=1,2,3,4,5,6,7,x", "#z=,,,,,,,", "#elsewhere"):
+        page.load(fragment)
+        np.testing.assert_array_equal(page.code, code, fragment)
 
 
 def test_reset_is_as_the_page_opened(page):
@@ -1043,22 +1076,23 @@ def test_light_and_dark(page):
     assert page.colour("paper") == light
 
 
-@pytest.mark.parametrize("width", [320, 390, 820, 1440])
-def test_page_fits_its_width(page, width):
-    page.size(width, 800)
-    assert page.js("document.documentElement.scrollWidth") <= width
-    outside = page.js(
-        "[...document.querySelectorAll('button, input, canvas, h2, p')].filter(e => {"
-        "const b = e.getBoundingClientRect(); return b.right > innerWidth + 1 || b.left < -1})"
-        ".map(e => e.outerHTML.slice(0, 60))"
-    )
-    assert outside == []
-    if width == 390:  # the decoded digit stays in view beside the sliders
-        page.js("document.querySelector('#dimensions').lastChild.scrollIntoView({block: 'center'})")
-        top = page.js("document.querySelector('#picture').getBoundingClientRect().top")
-        assert 0 <= top < 60
-        page.pointer("#map", map_place(page, number := lone_digit(page)))
-        assert page.js("explorer.state.digit") == number
+def test_page_fits_its_width(page):
+    for width in (1440, 820, 320, 390):
+        page.size(width, 800)
+        assert page.js("innerWidth") == width
+        assert page.js("document.documentElement.scrollWidth") <= width
+        outside = page.js(
+            "[...document.querySelectorAll('button, input, canvas, h2, p')].filter(e => {"
+            "const b = e.getBoundingClientRect(); return b.right > innerWidth + 1 || b.left < -1})"
+            ".map(e => e.outerHTML.slice(0, 60))"
+        )
+        assert outside == [], width
+    # On a telephone the decoded digit stays in view beside the sliders.
+    page.js("document.querySelector('#dimensions').lastChild.scrollIntoView({block: 'center'})")
+    top = page.js("document.querySelector('#picture').getBoundingClientRect().top")
+    assert 0 <= top < 60
+    page.pointer("#map", map_place(page, number := lone_digit(page)))
+    assert page.js("explorer.state.digit") == number
 
 
 def test_policy_stops_what_would_leave_the_page(browser, file):
@@ -1084,7 +1118,10 @@ def test_policy_stops_what_would_leave_the_page(browser, file):
 @pytest.mark.parametrize(
     ("config", "count", "classes", "title"),
     [
-        ({"latent_dim": 3, "hidden_units": 16}, 500, 10, "Three numbers that draw"),
+        pytest.param(
+            *({"latent_dim": 3, "hidden_units": 16}, 500, 10, "Three numbers that draw"),
+            marks=pytest.mark.slow,
+        ),
         ({"latent_dim": 1}, 2, 1, "One number that draws"),
         ({"latent_dim": 20}, 30, 2, "20 numbers that draw"),
     ],
@@ -1104,7 +1141,7 @@ def test_other_sizes_and_the_sample(browser, tmp_path, config, count, classes, t
         np.testing.assert_allclose(page.drawn("#picture"), means, atol=0.01)
 
 
-@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("labelled", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_deep_models_and_own_images_of_any_size(browser, tmp_path, labelled):
     config = {"image_shape": (20, 10), "hidden_units": (30, 20, 25), "latent_dim": 4}
     vae, rng = make_vae(**config), np.random.default_rng(5)
@@ -1175,6 +1212,12 @@ def pixel_page(browser, pixel_file):
         yield page
 
 
+@pytest.fixture
+def asked_pixel_page(browser, pixel_file):
+    with opened(browser, pixel_file, to_ask=True) as page:
+        yield page
+
+
 def hold_frames(page):
     """Stops the page's clock; `frame` shows the page as it is so many ms later."""
     page.js("(() => { window.frames_ = []; requestAnimationFrame = f => frames_.push(f) })()")
@@ -1189,13 +1232,13 @@ def codes_and_images(vae, count):
     return codes, vae.likelihood(codes).sample(seed=[5, 6]).numpy()
 
 
-def test_pixels_in_turn_agree_with_tensorflow(pixel_page, pixel_vae):
+def test_pixels_in_turn_agree_with_tensorflow(asked_pixel_page, pixel_vae):
     vae = rounded(pixel_vae)
     codes, images = codes_and_images(vae, 20)
     flat = images.reshape(20, 196)
     likelihood = vae.likelihood(codes)
     ours = likelihood._logits(images)[1]
-    theirs = pixel_page.js(
+    theirs = asked_pixel_page.js(
         "arguments[0].map((code, i) => "
         "explorer.drawInTurn(code, explorer.forcing(arguments[1][i])))",
         codes.tolist(),
@@ -1204,7 +1247,7 @@ def test_pixels_in_turn_agree_with_tensorflow(pixel_page, pixel_vae):
     assert np.abs(ours).max() > 3  # so that agreement says something
     np.testing.assert_allclose([each["logits"] for each in theirs], ours, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal([each["pixels"] for each in theirs], flat)
-    values = pixel_page.js(
+    values = asked_pixel_page.js(
         "arguments[0].map((code, i) => explorer.logLikelihood(arguments[1][i], code))",
         codes.tolist(),
         flat.tolist(),
@@ -1214,13 +1257,13 @@ def test_pixels_in_turn_agree_with_tensorflow(pixel_page, pixel_vae):
     np.testing.assert_allclose(values, exact, atol=0.1)  # of the weights before they are rounded
 
 
-def test_draws_in_turn_are_tensorflows_with_the_same_noise(pixel_page, pixel_vae):
+def test_draws_in_turn_are_tensorflows_with_the_same_noise(asked_pixel_page, pixel_vae):
     vae = rounded(pixel_vae)
     codes, images = codes_and_images(vae, 20)
     noise = tf.random.stateless_uniform([20, 14, 14], [8, 9])
     likelihood = vae.likelihood(codes)
     drawn = likelihood.complete(images, tf.zeros([14, 14], bool), [8, 9])
-    theirs = pixel_page.js(
+    theirs = asked_pixel_page.js(
         "arguments[0].map((code, i) => explorer.drawInTurn(code, arguments[1][i]).pixels)",
         codes.tolist(),
         noise.numpy().reshape(20, 196).tolist(),
@@ -1230,14 +1273,14 @@ def test_draws_in_turn_are_tensorflows_with_the_same_noise(pixel_page, pixel_vae
 
 
 def test_bound_under_a_mixture_agrees_with_the_models_on_the_same_noise(
-    pixel_page, pixel_vae, few_digits
+    asked_pixel_page, pixel_vae, few_digits
 ):
     vae, images, seed = rounded(pixel_vae), few_digits.validation.images[:5], [5, 6]
     ours = vae.elbo_terms(images, seed, num_samples=10)
     posterior = vae.posterior(images)
     latents = posterior.sample(10, seed=seed)  # the draws that `elbo_terms` makes
     noise = (latents - posterior.distribution.loc) / posterior.distribution.scale  # [10, 5, 8]
-    theirs = pixel_page.js(
+    theirs = asked_pixel_page.js(
         "arguments[0].map((noise, i) => explorer.elbo(explorer.digits[i].pixels, noise))",
         noise.numpy().transpose(1, 0, 2).tolist(),
     )
@@ -1251,22 +1294,22 @@ def test_bound_under_a_mixture_agrees_with_the_models_on_the_same_noise(
         np.testing.assert_allclose([its[name] for its in theirs], errors, rtol=1e-2)
 
 
-def test_prior_is_the_mixture(pixel_page, pixel_vae):
+def test_prior_is_the_mixture(asked_pixel_page, pixel_vae):
     vae = rounded(pixel_vae)
     codes = np.random.default_rng(0).normal(0, 1.5, (50, 8)).astype(np.float32)
     script = "arguments[0].map(code => explorer.logDensity(explorer.prior, code))"
-    theirs = np.array(pixel_page.js(script, codes.tolist()))
+    theirs = np.array(asked_pixel_page.js(script, codes.tolist()))
     constant = 4 * np.log(2 * np.pi)  # which the page leaves out
     np.testing.assert_allclose(theirs - constant, vae.prior().log_prob(codes), rtol=1e-4)
-    draws = np.array(pixel_page.js("explorer.priorDraws(4, 20_000)"))
+    draws = np.array(asked_pixel_page.js("explorer.priorDraws(4, 20_000)"))
     probs, locs = scipy.special.softmax(vae.prior_logits), vae.prior_loc.numpy()  # [M], [M, L]
     mean = probs @ locs
     variances = np.diag(probs @ np.exp(2 * vae.prior_log_scale.numpy()))
     covariance = variances + (locs - mean).T @ np.diag(probs) @ (locs - mean)
     np.testing.assert_allclose(draws.mean(axis=0), mean, atol=0.05)
     np.testing.assert_allclose(np.cov(draws.T), covariance, atol=0.08)
-    assert pixel_page.js("explorer.priorDraws(4, 3)") == draws[:3].tolist()
-    reach = float(pixel_page.find("#z0").get_attribute("max"))
+    assert asked_pixel_page.js("explorer.priorDraws(4, 3)") == draws[:3].tolist()
+    reach = float(asked_pixel_page.find("#z0").get_attribute("max"))
     inside = np.mean(np.abs(draws) <= reach)
     assert inside > 0.995
 
@@ -1303,8 +1346,9 @@ def test_sample_a_code_draws_pixel_by_pixel(pixel_page):
             break
         number = int(re.search(r"Pixel (\d+) of", page.text("#caption"))[1]) - 1
         shown.append(number)
-        drawn = page.drawn("#picture").ravel()[:number]
-        np.testing.assert_allclose(drawn, whole[:number], atol=1e-6)
+        if len(shown) % 8 == 1:
+            drawn = page.drawn("#picture").ravel()[:number]
+            np.testing.assert_allclose(drawn, whole[:number], atol=1e-6)
     assert shown == sorted(shown)
     assert len(set(shown)) > 90  # some two pixels at a time
     assert 1_500 < ms < 2_500
@@ -1430,17 +1474,24 @@ def test_page_says_what_this_model_is(pixel_page, pixel_vae):
     assert "Means" not in body
 
 
-@pytest.mark.parametrize("width", [320, 390, 820, 1440])
-def test_page_of_pixels_in_turn_fits_its_width(pixel_page, width):
-    pixel_page.size(width, 800)
-    assert pixel_page.js("document.documentElement.scrollWidth") <= width
+def test_page_of_pixels_in_turn_fits_its_width(pixel_page):
+    for width in (1440, 820, 390, 320):
+        pixel_page.size(width, 800)
+        assert pixel_page.js("innerWidth") == width
+        assert pixel_page.js("document.documentElement.scrollWidth") <= width
 
 
-def test_other_sizes_of_pixels_in_turn(browser, tmp_path):
-    config = {"image_shape": (9, 5), "hidden_units": (10, 6), "latent_dim": 3, "components": 1}
-    config |= {"features": 4, "layers": 1, "context": 2, "code_units": 5}
+SMALLER = {"image_shape": (9, 5), "hidden_units": (10, 6), "latent_dim": 3, "components": 1}
+SMALLER |= {"features": 4, "layers": 1, "context": 2, "code_units": 5}
+
+
+@pytest.mark.parametrize(
+    "config", [SMALLER, pytest.param({}, marks=pytest.mark.slow)], ids=["smaller", "default"]
+)
+def test_other_sizes_of_pixels_in_turn(browser, tmp_path, config):
     vae = make_vae(PixelVAE, **config)
-    images = (np.random.default_rng(5).random((60, 9, 5)) < 0.4).astype(np.uint8)
+    shape, pixels = vae.image_shape, math.prod(vae.image_shape)
+    images = (np.random.default_rng(5).random((60, *shape)) < 0.4).astype(np.uint8)
     data = from_arrays(images, name="shirts")
     file = export_explorer(vae, data, tmp_path / "page.html")
     near = rounded(vae)
@@ -1449,14 +1500,15 @@ def test_other_sizes_of_pixels_in_turn(browser, tmp_path):
         values = page.js(
             "arguments[0].map((code, i) => explorer.logLikelihood(arguments[1][i], code))",
             codes.tolist(),
-            drawn.reshape(10, 45).tolist(),
+            drawn.reshape(10, pixels).tolist(),
         )
         np.testing.assert_allclose(values, near.likelihood(codes).log_prob(drawn), rtol=1e-4)
         page.click("#sample")
         page.wait("explorer.state.watched === null")
         assert np.isin(page.drawn("#picture").round(3), [0, 1]).all()
         said = page.js("document.body.innerText").lower()
-        assert not re.search("digit|mnist|handwrit|mixture", said)
+        assert not re.search("digit|mnist|handwrit", said)
+        assert ("mixture" in said) == (vae.components > 1)
 
 
 def test_a_mixture_as_prior_of_pixels_apart(browser, few_digits, tmp_path):
