@@ -22,6 +22,11 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks"
 
 
+def slow(*values):
+    """A parameter that the tests take only where slow ones are asked for."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.fixture
 def load(monkeypatch):
     """Imports a module of the benchmark; afterwards none of them is left."""
@@ -30,11 +35,11 @@ def load(monkeypatch):
     monkeypatch.syspath_prepend(FOLDER)
     yield importlib.import_module
     for name, module in list(sys.modules.items()):
-        if FOLDER in Path(getattr(module, "__file__", None) or "/").parents:
+        if str(getattr(module, "__file__", None)).startswith(f"{FOLDER}/"):
             del sys.modules[name]
 
 
-@pytest.mark.parametrize("name", ["ours", "keras_plain", "keras_jit"])
+@pytest.mark.parametrize("name", [slow("ours"), "keras_plain", slow("keras_jit")])
 def test_contenders_train_and_tell_their_bound(load, images, name):
     peer = load(f"peers.{name}").Peer(images, 16, seed=0)
     before, ends = peer.elbo(images), []
@@ -205,6 +210,7 @@ def test_networks_may_have_several_layers(load):
     assert decoder == [(50, 100), (100, 200), (200, 784)]
 
 
+@pytest.mark.slow
 def test_jax_takes_other_sizes_and_computes_the_same_bounds(load, images, monkeypatch):
     lib = pytest.importorskip("jax")
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
@@ -227,7 +233,7 @@ def test_jax_takes_other_sizes_and_computes_the_same_bounds(load, images, monkey
 
 
 SMALL = {"hidden_units": (24, 16), "latent_dim": 6}
-LIBRARIES = ["jax", "torch"]
+LIBRARIES = [slow("jax"), "torch"]  # JAX compiles each of its programs for seconds
 
 
 @pytest.fixture
@@ -263,8 +269,10 @@ def with_weights(module, name, peer, weights):
         peer.key = jax.random.key(0)
         peer.layers = list(zip(weights[::2], weights[1::2], strict=True))
 
+        compiled = jax.jit(jax.value_and_grad(module.loss), static_argnums=3)
+
         def loss_and_gradients(images, noise, objective):
-            loss, gradients = jax.value_and_grad(module.loss)(peer.layers, images, noise, objective)
+            loss, gradients = compiled(peer.layers, images, noise, objective)
             return float(loss), jax.tree.leaves(gradients)
 
     else:
@@ -313,7 +321,7 @@ def test_peers_have_the_loss_gradients_and_bounds_of_equal_weights(load, literat
     assert abs(found.mean) < 4 * found.standard_error
 
 
-@pytest.mark.parametrize("name", LIBRARIES)
+@pytest.mark.parametrize("name", ["jax", "torch"])
 def test_peers_follow_the_recipe_to_the_same_weights(load, literature, name):
     lib = pytest.importorskip(name)
     module, schedule = literature(name), schedule_of(load, 12)
@@ -362,8 +370,9 @@ def test_jax_draws_pixels_of_their_grey_levels(literature):
     np.testing.assert_allclose(drawn.mean(axis=0), levels, atol=0.01)
 
 
+@pytest.mark.parametrize("ours_trains", [False, slow(True)])
 def test_trainings_beside_peers_come_as_a_whole_file(
-    load, literature, large, monkeypatch, tmp_path, capsys
+    load, literature, large, monkeypatch, tmp_path, capsys, ours_trains
 ):
     ours, peers = literature("ours"), load("literature_peers")
 
@@ -376,6 +385,8 @@ def test_trainings_beside_peers_come_as_a_whole_file(
 
     stand_in = types.SimpleNamespace(Peer=Untrained)
     monkeypatch.setitem(sys.modules, "peers.literature_jax", stand_in)
+    if not ours_trains:
+        monkeypatch.setattr(ours.Peer, "train", Untrained.train)
     levels = Split(large.astype(np.float32))
     digits = Dataset(levels, Split(large), Split(large), "arrays", "patterns", "dynamic")
     monkeypatch.setattr(vae_tf, "load_mnist", lambda **_: digits)
@@ -463,7 +474,24 @@ def test_three_programs_were_compared_and_their_differences_are_explained():
     assert said == (results["unexplained"] == [])
 
 
-def test_the_check_of_a_gpu_stops_without_one_and_writes_nothing(tmp_path):
+def test_the_check_of_a_gpu_stops_without_one_and_writes_nothing(load, monkeypatch, tmp_path):
+    gpu, file, asked = load("gpu"), tmp_path / "results-gpu.json", []
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+
+    def part_here(name, device):
+        asked.append((name, device))
+        return gpu.where()
+
+    monkeypatch.setattr(gpu, "part", part_here)
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--output", str(file)])
+    with pytest.raises(SystemExit, match=r"TensorFlow finds no GPU\. Nothing was written\."):
+        gpu.main()
+    assert asked == [("where", "GPU")]
+    assert not file.exists()
+
+
+@pytest.mark.slow
+def test_the_check_of_a_gpu_in_processes_of_its_own_stops_as_well(tmp_path):
     file = tmp_path / "results-gpu.json"
     command = [sys.executable, FOLDER / "gpu.py", "--output", file]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}
@@ -485,6 +513,7 @@ def test_the_check_of_a_gpu_says_what_is_beyond_tolerance(load):
     ]
 
 
+@pytest.mark.slow
 def test_two_processes_are_timed_where_one_core_each_is_theirs(load, monkeypatch):
     replicas = load("replicas")
     monkeypatch.setattr(replicas.os, "sched_setaffinity", lambda *it: None)  # not of this process
