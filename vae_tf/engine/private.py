@@ -31,6 +31,11 @@ def ops_are_watched():
     return op_callbacks.should_invoke_op_callbacks()
 
 
+def profiles_batches(callback):
+    """Tells whether Keras's `TensorBoard` is to profile single batches, which it alone knows."""
+    return getattr(callback, "_should_trace", False)
+
+
 def raise_interrupt(error):
     """Raises `KeyboardInterrupt`, if it is what an error comes of; tracing may wrap it."""
     cause = error

@@ -464,8 +464,9 @@ def _listens(callback, kinds):
     """Tells whether a callback is to hear single batches of one of the kinds."""
     base = keras.callbacks.Callback
     if type(callback).__module__.startswith("keras."):
-        saves = getattr(callback, "save_freq", None)
-        if saves == "epoch" or isinstance(callback, keras.callbacks.ProgbarLogger):
+        writes = getattr(callback, "save_freq", getattr(callback, "update_freq", None))
+        by_epoch = writes == "epoch" and not private.profiles_batches(callback)
+        if by_epoch or isinstance(callback, keras.callbacks.ProgbarLogger):
             return False
     hooks = [f"on_{kind}_{side}" for kind in kinds for side in ("begin", "end")]
     methods = [(getattr(callback, hook, None), getattr(base, hook)) for hook in hooks]
