@@ -1,6 +1,6 @@
 """Trains under `tf.distribute`, beside a single process; `test_replicas.py` starts it.
 
-    python tests/replica.py mirrored FOLDER
+    python tests/replica.py mirrored FOLDER [WHAT]
     python tests/replica.py worker FOLDER INDEX PORT PORT WHAT
 
 Prints what it found as JSON, in the last line.
@@ -31,11 +31,11 @@ def small_vae(kind, **arguments):
     return kind(3, 6, (6, 5), kl_warmup=9, **arguments)
 
 
-def fitted(strategy, kind, images=IMAGES, optimizer=sgd, weights=None, **arguments):
+def fitted(strategy, kind, images=IMAGES, optimizer=sgd, weights=None, jit="auto", **arguments):
     """Returns a model that was fitted for two epochs, and all numbers that came of it."""
     with strategy.scope() if strategy else contextlib.nullcontext():
         vae = small_vae(kind, **arguments)
-        vae.compile(optimizer())
+        vae.compile(optimizer(), jit_compile=jit)
         fit = {"batch_size": 16, "epochs": 2, "validation_data": (images[:67],), "verbose": 0}
         history = vae.fit(images, sample_weight=weights, **fit)
     logs = {**history.history, **history.updates}
@@ -64,11 +64,18 @@ def compare(strategy, kind, cases):
         vae, ours = case(strategy, kind)
         results[name] = apart(ours, case(None, kind)[1])
         results[f"{name}, batches"] = int(vae.optimizer.iterations.value.numpy())
+        results[f"{name}, validation"] = vae.history.history.get("val_loss")
+        results[f"{name}, replicas"] = vae.distribute_strategy.num_replicas_in_sync
     return results
 
 
-def mirrored(folder):
-    """What `MirroredStrategy` of two devices does: of a GPU where there is one, else of the CPU."""
+def mirrored(folder, what="all"):
+    """What `MirroredStrategy` of two devices does: of a GPU where there is one, else of the CPU.
+
+    Args:
+        folder: where `train` may write.
+        what: "one case" where everything comes together, "every case" of one thing, or "all".
+    """
     if gpus := tf.config.list_physical_devices("GPU"):  # halves of one; NCCL takes no halves
         kind, device, half = "GPU", gpus[0], tf.config.LogicalDeviceConfiguration(8_000)
         sends = {"cross_device_ops": tf.distribute.ReductionToOneDevice()}
@@ -85,14 +92,23 @@ def mirrored(folder):
             loc, scale = tf.split(self.encode(images), 2, axis=-1)
             return tfd.Independent(tfd.Laplace(loc, tf.nn.softplus(scale)), 1)
 
-    results = compare(strategy, vae_tf.VAE, {
-        "SGD": fitted,
-        "weights of images": lambda *it: fitted(*it, weights=WEIGHTS),
-        "grey levels": lambda *it: fitted(*it, images=LEVELS, dynamic_binarization=True),
-        "IWAE": lambda *it: fitted(*it, objective="iwae", num_samples=3),
-        "Adam": lambda *it: fitted(*it, optimizer=lambda: keras.optimizers.Adam(0.01)),
-        "pipeline": piped,
-    })  # fmt: skip
+    results = {}
+    if what != "one case":
+        results |= compare(strategy, vae_tf.VAE, {
+            "SGD": fitted,
+            "weights of images": lambda *it: fitted(*it, weights=WEIGHTS),
+            "grey levels": lambda *it: fitted(*it, images=LEVELS, dynamic_binarization=True),
+            "IWAE": lambda *it: fitted(*it, objective="iwae", num_samples=3),
+            "Adam": lambda *it: fitted(*it, optimizer=lambda: keras.optimizers.Adam(0.01)),
+            "pipeline": piped,
+        })  # fmt: skip
+        results["Laplace, loss"] = fitted(strategy, Laplace)[0].history.history["loss"]
+        results |= trained(strategy, f"{folder}/mirrored", 90)
+    if what == "every case":
+        return results
+    together = {"images": LEVELS, "dynamic_binarization": True, "weights": WEIGHTS}
+    together |= {"objective": "iwae", "num_samples": 3, "jit": False}  # quicker to begin with
+    results |= compare(strategy, vae_tf.VAE, {"together": lambda *it: fitted(*it, **together)})
     for kind in (vae_tf.VAE, Laplace):
         with strategy.scope():
             vae = small_vae(kind)
@@ -104,7 +120,6 @@ def mirrored(folder):
 
         draws = strategy.experimental_local_results(strategy.run(draw))
         results[f"closest, {kind.__name__}"] = float(np.abs(draws[0] - draws[1]).min())
-    results["Laplace, loss"] = fitted(strategy, Laplace)[0].history.history["loss"]
     try:
         with strategy.scope():
             vae = small_vae(vae_tf.VAE)
@@ -112,7 +127,7 @@ def mirrored(folder):
             vae.fit(IMAGES, verbose=0)
     except ValueError as error:
         results["jit_compile"] = str(error)
-    return results | trained(strategy, f"{folder}/mirrored", 90)
+    return results
 
 
 def trained(strategy, directory, updates):

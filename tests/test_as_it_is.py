@@ -24,6 +24,11 @@ SMALL = {"latent_dim": 3, "hidden_units": 6}
 RECIPE = Recipe(updates=8, batch_size=32, learning_rate=0.01, evaluate_every=4)
 
 
+def slow(*each):
+    """Returns a case of a parametrized test that `make test-slow` runs."""
+    return pytest.param(*each, marks=pytest.mark.slow)
+
+
 def fitted(images, vae=None, optimizer=None, **fit):
     vae = VAE(**SMALL) if vae is None else vae
     vae.compile(optimizer or keras.optimizers.SGD(0.02))
@@ -67,7 +72,7 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("change", ["method", slow("activation"), slow("decoder")])
 def test_a_changed_model_is_tested_and_evaluated_as_it_is(images, change):
     vae, _ = fitted(images)
     vae.evaluate(images, verbose=0)
@@ -81,7 +86,7 @@ def test_a_changed_model_is_tested_and_evaluated_as_it_is(images, change):
     assert np.abs(after - before).min() > 1e-3
 
 
-@pytest.mark.parametrize("change", ["activation", "method"])  # the decoder's optimizer is new
+@pytest.mark.parametrize("change", ["activation", slow("method")])  # the decoder's optimizer is new
 def test_a_changed_model_is_trained_as_it_is(images, change):
     vae, _ = fitted(images)
     CHANGES[change](vae)
@@ -95,6 +100,7 @@ def test_a_changed_model_is_trained_as_it_is(images, change):
     assert_same_weights(vae, other)
 
 
+@pytest.mark.slow
 def test_layers_frozen_between_fits_stay(images):
     vae, _ = fitted(images)
     vae.encoder.layers[1].trainable = False
@@ -119,13 +125,15 @@ def test_a_layer_that_was_replaced_is_no_part(images):
     before = vae.get_weights()
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # such as "gradients do not exist"
-        fitted(images, vae)
+        vae.compile(keras.optimizers.SGD(0.02), run_eagerly=True)
+        vae.train_on_batch(images)
     assert all((a != b).any() for a, b in zip(before, vae.get_weights(), strict=True))
     vae.kept = vae.encoder  # also held elsewhere, so it is a part still
     vae.encoder = keras.Sequential([*vae.encoder.layers])
     assert vae.kept in vae.layers
 
 
+@pytest.mark.slow
 def test_one_optimizer_in_two_models_is_keras_error(images):
     vae, _ = fitted(images)
     other = VAE(**SMALL)
@@ -137,7 +145,7 @@ def test_one_optimizer_in_two_models_is_keras_error(images):
 
 
 @pytest.mark.parametrize("optimizer", [keras.optimizers.SGD, keras.optimizers.Adam])
-@pytest.mark.parametrize("how", ["blocks", "uncompiled", "eager"])
+@pytest.mark.parametrize("how", ["eager", slow("blocks"), slow("uncompiled")])
 def test_scaled_losses_give_the_weights_of_others(images, optimizer, how):
     found = []
     for scaled in (
@@ -153,6 +161,7 @@ def test_scaled_losses_give_the_weights_of_others(images, optimizer, how):
     assert_same_weights(found[2], found[0], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_accumulated_batches_have_images_noise_and_warm_up_of_their_own(images, monkeypatch):
     taken, take = [], vae_tf.engine.batches.Batches.take
     monkeypatch.setattr(
@@ -175,22 +184,17 @@ def test_accumulated_batches_have_images_noise_and_warm_up_of_their_own(images, 
     assert np.ptp(one["kl"]) < 1e-4
 
 
-def test_numbers_are_plain_from_the_moment_they_are_checked(images, digits, tmp_path):
-    numbers = {
-        name: np.float32(value) if isinstance(value, float) else np.int64(value)
-        for name, value in vars(RECIPE).items()
-        if value is not None
-    }
-    recipe = Recipe(**numbers)
+NUMBERS = {
+    name: np.float32(value) if isinstance(value, float) else np.int64(value)
+    for name, value in vars(RECIPE).items()
+    if value is not None
+}
+
+
+def test_numbers_are_plain_from_the_moment_they_are_checked(images):
+    recipe = Recipe(**NUMBERS)
     assert {type(value) for value in vars(recipe).values()} <= {int, float, type(None)}
     json.dumps(vars(recipe))
-    train(digits, Recipe(**numbers), seed=np.int64(3), verbose=0, directory=tmp_path / "run")
-    for change in ({"learning_rate": np.float32(0.3)}, {"beta": np.float32(0.5)}):
-        with pytest.raises(ValueError, match="holds another run"):
-            train(digits, Recipe(**numbers | change), seed=3, verbose=0, directory=tmp_path / "run")
-    (run,) = sweeps.train_all(digits, [VAE], recipe, [np.int64(1)], num_samples=np.int32(3))[0]
-    json.dumps(run.summary())
-    json.dumps(vae_tf.evaluate(run.vae, images, np.int64(3), np.int16(2)).summary())
     vae = VAE(np.int64(3), np.int32(6), np.array([14, 14]), np.float32(0.5), np.int64(2))
     json.dumps(vae.get_config())
     vae.compile(steps_per_execution=np.int64(2))
@@ -200,6 +204,19 @@ def test_numbers_are_plain_from_the_moment_they_are_checked(images, digits, tmp_
     assert int(vae.optimizer.iterations) == 6
 
 
+@pytest.mark.slow
+def test_numbers_of_folders_and_results_are_plain(images, digits, tmp_path):
+    run = {"verbose": 0, "directory": tmp_path / "run"}
+    train(digits, Recipe(**NUMBERS), seed=np.int64(3), **run)
+    for change in ({"learning_rate": np.float32(0.3)}, {"beta": np.float32(0.5)}):
+        with pytest.raises(ValueError, match="holds another run"):
+            train(digits, Recipe(**NUMBERS | change), seed=3, **run)
+    (found,) = sweeps.train_all(digits, [VAE], RECIPE, [np.int64(1)], num_samples=np.int32(3))[0]
+    json.dumps(found.summary())
+    json.dumps(vae_tf.evaluate(found.vae, images, np.int64(3), np.int16(2)).summary())
+
+
+@pytest.mark.slow
 def test_fitting_a_pipeline_again_traces_nothing(images, monkeypatch):
     traces, step = [], VAE.train_step
     monkeypatch.setattr(VAE, "train_step", lambda self, data: traces.append(1) or step(self, data))
@@ -228,26 +245,7 @@ def test_export_works_without_a_signature(images, tmp_path, after):
     np.testing.assert_allclose(found, vae(images), rtol=1e-5, atol=1e-6)
 
 
-def test_a_model_of_several_replicas_builds_and_trains():
-    script = """
-import numpy as np, tensorflow as tf, keras
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-from vae_tf import VAE
-images = (np.random.default_rng(0).random((64, 14, 14)) < 0.2).astype("uint8")
-with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
-    vae = VAE(latent_dim=3, hidden_units=6, kl_warmup=2)
-    vae.compile(keras.optimizers.Adam(0.01))
-assert vae.distribute_strategy.num_replicas_in_sync == 2
-logs = vae.fit(images, batch_size=16, epochs=6, validation_data=(images,), verbose=0).history
-assert logs["loss"][-1] < logs["loss"][1] - 5, logs
-assert logs["val_loss"][-1] < logs["val_loss"][1] - 5, logs
-assert (int(vae.optimizer.iterations.value.numpy()), vae.kl_warmup) == (24, 2)
-"""
-    result = in_a_new_python(script)
-    assert not result.returncode, result.stderr
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "tolerance"),
     [
@@ -278,6 +276,7 @@ def test_policies_train_and_give_bounds_within_their_precision(images, policy, t
     assert found.elbo.mean() != expected.elbo.mean() or policy == "float64"
 
 
+@pytest.mark.slow
 def test_no_setting_of_keras_changes_a_result(images, tmp_path):
     settings = {"image_data_format": "channels_first", "floatx": "float64", "epsilon": 1e-3}
     (tmp_path / "keras.json").write_text(json.dumps({"backend": "tensorflow"} | settings))
@@ -301,7 +300,7 @@ np.savez(sys.argv[2], elbo=found.elbo, bound=found.marginal_log_likelihood,
     np.testing.assert_allclose(found["classes"], classes, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("backend", ["jax", "numpy"])
+@pytest.mark.parametrize("backend", ["jax", slow("numpy")])
 def test_another_backend_is_refused_at_import(backend):
     result = in_a_new_python("import vae_tf", KERAS_BACKEND=backend)
     assert result.returncode
@@ -314,20 +313,30 @@ def diverge(digits):
     train(digits, Recipe(**vars(RECIPE) | {"learning_rate": 1e30, "warmup": 0.0}), verbose=0)
 
 
+def assert_same_divergence(found, expected):
+    assert type(found) is DivergenceError
+    assert (str(found), found.update) == (str(expected), expected.update)
+    assert_same_weights(found.vae, expected.vae, rtol=0, atol=0)
+
+
+def test_divergence_can_be_pickled(images):
+    error = DivergenceError(3, np.inf, 100.0)
+    error.vae = VAE(**SMALL, seed=5)
+    assert_same_divergence(pickle.loads(pickle.dumps(error)), error)
+
+
+@pytest.mark.slow
 def test_divergence_arrives_whole_from_another_process(digits):
     with pytest.raises(DivergenceError) as error:
         diverge(digits)
-    copy = pickle.loads(pickle.dumps(error.value))
-    assert (str(copy), copy.update) == (str(error.value), error.value.update)
-    assert_same_weights(copy.vae, error.value.vae, rtol=0, atol=0)
+    assert_same_divergence(pickle.loads(pickle.dumps(error.value)), error.value)
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
         other = pool.submit(diverge, digits).exception()
-    assert type(other) is DivergenceError
-    assert str(other) == str(error.value)
-    assert_same_weights(other.vae, error.value.vae, rtol=0, atol=0)
+    assert_same_divergence(other, error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float64", "float16", "int32"])
 def test_weights_in_a_pipeline_may_be_of_any_type(images, dtype):
     weights = (np.arange(64) % 3).astype(dtype)
@@ -372,6 +381,7 @@ def test_what_cannot_be_traced_goes_keras_way(images, caplog):
         np.testing.assert_allclose(history.updates[name], values, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_checks_of_numerics_go_keras_way(images):
     expected, _ = fitted(images, shuffle=False)
     pipeline = tf.data.Dataset.from_tensor_slices(images).batch(16)
@@ -390,6 +400,7 @@ def test_checks_of_numerics_go_keras_way(images):
         assert_same_weights(vae, expected)
 
 
+@pytest.mark.slow
 def test_losses_that_layers_add_count_as_in_keras(images):
     def made():
         keras.utils.set_random_seed(1)
@@ -413,6 +424,7 @@ def test_losses_that_layers_add_count_as_in_keras(images):
     assert treats_images_apart(VAE())
 
 
+@pytest.mark.slow
 def test_fitting_inside_a_fit(images):
     other, tests = VAE(**SMALL), []
     other.compile(keras.optimizers.SGD(0.02))
