@@ -25,8 +25,15 @@ def fitted(images, seed=0, compiled=None, **fit):
     return vae, history
 
 
-@pytest.mark.parametrize("count", [64, 60], ids=["whole batches", "a short last batch"])
-@pytest.mark.parametrize("sample_weight", [False, True])
+@pytest.mark.parametrize(
+    ("count", "sample_weight"),
+    [
+        pytest.param(60, True, id="a short last batch, weights"),
+        pytest.param(64, False, id="whole batches", marks=pytest.mark.slow),
+        pytest.param(60, False, id="a short last batch", marks=pytest.mark.slow),
+        pytest.param(64, True, id="weights", marks=pytest.mark.slow),
+    ],
+)
 def test_blocks_agree_with_single_uncompiled_updates(images, count, sample_weight):
     x = images[:count]
     weight = np.linspace(0.1, 2, count).astype(np.float32) if sample_weight else None
@@ -43,6 +50,7 @@ def test_blocks_agree_with_single_uncompiled_updates(images, count, sample_weigh
         np.testing.assert_allclose(values, [log[name] for log in logs], rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [1, 3, 7, 250])
 def test_block_length_changes_nothing(images, length, monkeypatch):
     monkeypatch.setattr(batches, "ROWS_PER_BLOCK", 16 * 40)  # 130 updates need four windows
@@ -112,25 +120,31 @@ def test_epoch_logs_are_means_over_the_epochs_images(images):
     assert history.updates["loss"].dtype == np.float32
 
 
-def test_epochs_of_any_number_of_updates(images):
-    vae, history = fitted(images, epochs=2, steps_per_epoch=11)
-    assert int(vae.optimizer.iterations) == 22
-    assert len(history.updates["loss"]) == 22
-
-
 def test_updates_depend_on_their_number_alone_not_on_epochs_or_calls_of_fit(images, taken):
+    in_passes, _ = fitted(images, epochs=3)
+    np.testing.assert_array_equal(  # 3 passes of 4 updates, each of them over every digit
+        np.sort(np.reshape(taken, [3, 64])), np.tile(np.arange(64), [3, 1])
+    )
+    in_epochs, history = fitted(images, epochs=4, steps_per_epoch=3)
+    assert int(in_epochs.optimizer.iterations) == len(history.updates["loss"]) == 12
+    in_calls, _ = fitted(images, epochs=1, steps_per_epoch=3)
+    for epochs in (1, 2):
+        in_calls.fit(images, batch_size=16, steps_per_epoch=3, epochs=epochs, verbose=0)
+    assert_same(in_epochs, in_passes)
+    assert_same(in_calls, in_passes)
+
+
+@pytest.mark.slow
+def test_one_long_epoch_is_many_passes(images, taken):
     once, _ = fitted(images, epochs=1, steps_per_epoch=33)
     np.testing.assert_array_equal(  # 8 passes of 4 updates, each of them over every digit
         np.sort(np.reshape(taken[:32], [8, 64])), np.tile(np.arange(64), [8, 1])
     )
     in_epochs, _ = fitted(images, epochs=3, steps_per_epoch=11)
-    in_calls, _ = fitted(images, epochs=1, steps_per_epoch=6)
-    for steps in (1, 26):
-        in_calls.fit(images, batch_size=16, steps_per_epoch=steps, verbose=0)
     assert_same(in_epochs, once)
-    assert_same(in_calls, once)
 
 
+@pytest.mark.slow
 def test_passes_in_sequence_go_on_from_fit_to_fit(images, taken):
     vae, _ = fitted(images[:60], steps_per_epoch=3, epochs=1, shuffle=False)
     vae.fit(images[:60], batch_size=16, steps_per_epoch=3, epochs=2, shuffle=False, verbose=0)
@@ -140,14 +154,15 @@ def test_passes_in_sequence_go_on_from_fit_to_fit(images, taken):
 
 def test_models_of_one_shape_share_a_program(images, compilations):
     counts = []
-    for seed in range(3):
+    for seed in range(2):
         vae = VAE(latent_dim=5, hidden_units=7, seed=seed)
         vae.compile(keras.optimizers.Adam(0.01 * (1 + seed), beta_1=0.9 - 0.01 * seed))
         vae.fit(images, verbose=0)
         counts.append(len(compilations))
-    assert counts == [1, 1, 1]
+    assert counts == [1, 1]
 
 
+@pytest.mark.slow
 def test_testing_shares_a_program_too(images, compilations):
     for seed, count in enumerate([64, 40, 64]):
         vae = VAE(latent_dim=5, hidden_units=7, seed=seed)
@@ -186,6 +201,7 @@ def test_pipelines_of_unequal_batches_train_as_well(images):
     assert history[-1] < history[0] - 5
 
 
+@pytest.mark.slow
 def test_no_thread_tunes_the_datasets_that_keras_is_given(images, monkeypatch):
     # TensorFlow's would keep the end of a `fit` waiting, at worst as long as it had taken.
     given = []
@@ -226,6 +242,7 @@ def test_callbacks_work_as_in_keras(images, tmp_path):
     assert int(best.optimizer.iterations) == 4 * 2  # two epochs, each the best yet
 
 
+@pytest.mark.slow
 def test_backup_and_restore_goes_on_where_it_was(images, tmp_path):
     class Stop(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -245,6 +262,7 @@ def test_backup_and_restore_goes_on_where_it_was(images, tmp_path):
     assert_same(fresh, expected)
 
 
+@pytest.mark.slow
 def test_a_strategy_takes_keras_own_path(images):
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
     with strategy.scope():
@@ -254,7 +272,7 @@ def test_a_strategy_takes_keras_own_path(images):
     assert history[-1] < history[0] - 5
 
 
-@pytest.mark.parametrize("length", [1, 100])
+@pytest.mark.parametrize("length", [100, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_loss_that_is_not_finite_stops_fitting_and_is_named(images, length):
     vae = VAE(latent_dim=3, hidden_units=6)
     vae.compile(keras.optimizers.Adam(0.01), steps_per_execution=length)
@@ -277,6 +295,7 @@ def test_a_largest_loss_can_be_set(images):
         vae.fit(images, batch_size=16, verbose=0)
 
 
+@pytest.mark.slow
 def test_frozen_layers_stay(images):
     vae = VAE(latent_dim=3, hidden_units=6)
     vae.encoder.trainable = False
@@ -288,6 +307,7 @@ def test_frozen_layers_stay(images):
     assert all((o != n).any() for o, n in zip(before[1], vae.decoder.get_weights(), strict=True))
 
 
+@pytest.mark.slow
 def test_fitting_with_averaging_ends_with_the_running_average(images):
     seen = []
     record = keras.callbacks.LambdaCallback(
@@ -313,6 +333,7 @@ def mean_kl(vae, images, weight=None):
     return pytest.approx(np.average(kl, weights=weight), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["arrays", "tf.data"])
 def test_validation_is_of_all_batches_whatever_ran_before(images, kind):
     x, held_out, sizes = images, (images,), {"batch_size": 16}
@@ -326,6 +347,7 @@ def test_validation_is_of_all_batches_whatever_ran_before(images, kind):
     assert history["val_kl"] == [mean_kl(vae, images)]
 
 
+@pytest.mark.slow
 def test_held_out_digits_take_their_weights_along(images):
     weight = np.linspace(0.1, 2, 64).astype(np.float32)
     fit = {"epochs": 2, "sample_weight": weight}
@@ -337,6 +359,7 @@ def test_held_out_digits_take_their_weights_along(images):
     assert history.history["val_kl"][-1] == mean_kl(vae, images[60:], weight[60:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["blocks", "uncompiled", "eager"])
 def test_weights_count_whichever_way(images, how):
     compiled = {} if how == "blocks" else {"jit_compile": False, "run_eagerly": how == "eager"}
