@@ -84,7 +84,6 @@ def test_a_trial_is_worth_the_bound_of_what_is_trained_as_it_says(tiny, tmp_path
     recipe = Recipe(updates=20, evaluate_every=10, learning_rate=5e-3, beta=2.0)
     vae, _ = vae_tf.train(tiny.data, recipe, VAE(3, 7, seed=3), verbose=0)
     expected = vae_tf.evaluate(vae, tiny.data.validation.images, 5).marginal_log_likelihood
-    np.testing.assert_array_equal(tiny.bounds(SETTING), expected)
     assert vae.beta == 2.0
     blind = dataclasses.replace(tiny.data, test=None)  # would raise if anybody looked
     again = dataclasses.replace(tiny, data=blind)
@@ -94,14 +93,17 @@ def test_a_trial_is_worth_the_bound_of_what_is_trained_as_it_says(tiny, tmp_path
 
 
 def test_a_worker_trains_in_a_folder_for_each_setting_and_keeps_bounds(tiny, tmp_path):
+    one_size = {name: CategoricalDistribution([SETTING[name]]) for name in list(SPACE)[:2]}
+    tiny = dataclasses.replace(tiny, space=SPACE | one_size)  # so that it compiles once
     study = open_study(tmp_path / "journal", tiny)
     work(study, tiny, 2, tmp_path / "runs")
     assert states(study) == {"COMPLETE": 2}
     for trial in study.get_trials():
         assert trial.params.keys() == SPACE.keys()
-        assert (tmp_path / "runs" / tiny.folder(trial.params) / "model.keras").exists()
-        kept = trial.user_attrs["bounds"]
-        np.testing.assert_allclose(kept, tiny.bounds(trial.params), atol=6e-5)
+        model = tmp_path / "runs" / tiny.folder(trial.params) / "model.keras"
+        vae, kept = vae_tf.load_model(model), trial.user_attrs["bounds"]
+        own = vae_tf.evaluate(vae, tiny.data.validation.images, 5).marginal_log_likelihood
+        np.testing.assert_allclose(kept, own, atol=6e-5)
         assert trial.value == pytest.approx(np.mean(kept), abs=6e-5)
     assert len(list((tmp_path / "runs").iterdir())) == 2
     other = dataclasses.replace(tiny, seed=4)
@@ -187,8 +189,7 @@ def test_nothing_else_needs_optuna():
 
 def test_training_that_diverges_is_noted_and_the_search_goes_on(tiny, tmp_path):
     rate = FloatDistribution(1e-3, 1e3, log=True)
-    recipe = Recipe(updates=100, evaluate_every=100)
-    wild = dataclasses.replace(tiny, recipe=recipe, space=SPACE | {"learning_rate": rate})
+    wild = dataclasses.replace(tiny, space=SPACE | {"learning_rate": rate})
     study = open_study(tmp_path / "journal", wild)
     study.enqueue_trial(SETTING | {"learning_rate": 1e3})
     study.enqueue_trial(SETTING)
@@ -371,6 +372,7 @@ def begin(folder, updates, trials, *arguments):
     return subprocess.Popen([*map(str, command)], start_new_session=True, **streams)
 
 
+@pytest.mark.slow
 def test_processes_that_name_an_address_share_the_work(tmp_path):
     """As machines of a cluster do: started at once, with folders of their own."""
     address, folders = f"sqlite:///{tmp_path / 'shared.db'}", [tmp_path / "a", tmp_path / "b"]
