@@ -71,7 +71,8 @@ def grid():
 
 
 @pytest.mark.parametrize("kind", ["pixels in turn", "pixels apart"])
-def test_completions_are_draws_given_what_is_given(kind):
+def test_completions_are_draws_given_what_is_given(kind, monkeypatch):
+    monkeypatch.setattr(completion, "CODES_PER_CHUNK", 500)  # the images are small
     if kind == "pixels in turn":
         vae = small()
     else:

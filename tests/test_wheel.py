@@ -78,6 +78,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel):
     assert held == files
 
 
+@pytest.mark.slow
 def test_the_installed_package_works_outside_the_checkout(wheel, tmp_path):
     site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
     elsewhere.mkdir()
