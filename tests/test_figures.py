@@ -109,26 +109,24 @@ def test_every_public_function_that_draws_is_called_here():
 
 @pytest.mark.parametrize("name", CALLS)
 def test_a_figure_comes_back_with_its_note_and_nothing_global_changes(name):
+    """Nor is any text below eight points, or anything wider than a page."""
     with matplotlib.rc_context({"font.size": 17.0}):
         before = dict(matplotlib.rcParams)
         figure = make(name, note="5,000-digit sample of MNIST")
         figure.savefig(io.BytesIO(), format="png", dpi=20)
         assert dict(matplotlib.rcParams) == before
+        box = figure.get_tightbbox()
     assert isinstance(figure, matplotlib.figure.Figure)
     note = figure.findobj(lambda artist: getattr(artist, "_text", "") == figure.get_supxlabel())
     assert figure.get_supxlabel() == "5,000-digit sample of MNIST"
     assert all(same_color(text.get_color(), style.GREY) for text in note)
-    assert make(name).get_supxlabel() == ""
-
-
-@pytest.mark.parametrize("name", CALLS)
-def test_no_text_is_below_eight_points_and_nothing_is_wider_than_a_page(name):
-    figure = make(name, note="note")
-    assert min(text.get_fontsize() for text in figure.findobj(matplotlib.text.Text)) >= 8
-    box = figure.get_tightbbox()
+    assert {text.get_fontsize() for text in note} == {8}
     assert min(box.x0, box.y0) >= 0
     assert box.x1 <= figure.get_figwidth() <= 6.5
     assert box.y1 <= figure.get_figheight()
+    plain = make(name)  # with Matplotlib's own font size
+    assert plain.get_supxlabel() == ""
+    assert min(text.get_fontsize() for text in plain.findobj(matplotlib.text.Text)) >= 8
 
 
 def test_the_user_s_style_does_not_reach_a_figure():
