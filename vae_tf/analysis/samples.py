@@ -46,9 +46,7 @@ def frechet_distance(real, generated):
         with the features of another network: numbers are not comparable with theirs.
     """
     real, generated = _checked_features(real, generated)
-    # LAPACK's threads wait for one another on small matrices. Where other programs keep the cores
-    # busy, two threads take ten times as long as one.
-    with threadpoolctl.threadpool_limits(1):
+    with _one_thread():
         first, second = (
             np.atleast_2d(np.cov(features, rowvar=False)) for features in (real, generated)
         )
@@ -80,12 +78,13 @@ def precision_recall(real, generated, neighbours=NEIGHBOURS):
 
     real, generated = _checked_features(real, generated)
     k = checks.integer("neighbours", neighbours, 1, min(len(real), len(generated)) - 1)
-    # Brute force, because search trees are slower than that in 216 dimensions.
-    reach = [  # [N] and [M]; an image is not counted among its own neighbours
-        NearestNeighbors(n_neighbors=k, algorithm="brute").fit(features).kneighbors()[0][:, -1]
-        for features in (real, generated)
-    ]
-    across = euclidean_distances(real, generated)  # [N, M]
+    with _one_thread():
+        # Brute force, because search trees are slower than that in 216 dimensions.
+        reach = [  # [N] and [M]; an image is not counted among its own neighbours
+            NearestNeighbors(n_neighbors=k, algorithm="brute").fit(features).kneighbors()[0][:, -1]
+            for features in (real, generated)
+        ]
+        across = euclidean_distances(real, generated)  # [N, M]
     precision = (across <= reach[0][:, None]).any(axis=0).mean()
     recall = (across <= reach[1]).any(axis=1).mean()
     return float(precision), float(recall)
@@ -164,6 +163,15 @@ def nearest(images, references):
     rows = [each.reshape(len(each), -1).astype(np.float32) for each in (images, references)]
     positions, distances = pairwise_distances_argmin_min(*rows, metric="sqeuclidean")
     return np.rint(distances).astype(int), positions
+
+
+def _one_thread():
+    """Returns a context in which matrices are computed by one thread.
+
+    More would wait for one another on small ones: where other programs keep the cores busy, two
+    take ten times as long as one, or more.
+    """
+    return threadpoolctl.threadpool_limits(1)
 
 
 def _checked_features(real, generated):
