@@ -123,6 +123,7 @@ def growth(load, images, monkeypatch):
     return growth
 
 
+@pytest.mark.slow
 def test_growth_comes_as_a_whole_file_and_a_picture(growth, tmp_path, capsys):
     names = ["matmul", "torch_memory"]
     growth.main(["--quick", "--only", *names, "--output", str(tmp_path)])

@@ -331,8 +331,19 @@ def test_mixture_prior_alone(stripes):
     assert [*prior.batch_shape, *prior.event_shape] == [2]
     vae.compile()
     before = vae.get_weights()
-    vae.train_step(stripes.train.images)  # `test_tensorboard.py` has it trained by `fit`
+    vae.train_step(stripes.train.images)
     assert all((a != b).any() for a, b in zip(before, vae.get_weights(), strict=True))
-    assert vae_tf.evaluate(vae, stripes.validation.images, num_samples=10).kl.shape == (
-        len(stripes.validation.images),
-    )
+    terms = vae.elbo_terms(stripes.validation.images, [0, 0], num_samples=10)
+    assert terms.kl.shape == (len(stripes.validation.images),)
+    assert np.isfinite(terms.elbo).all()
+
+
+@pytest.mark.slow
+def test_mixture_prior_alone_is_trained_by_a_recipe(stripes, recipe):
+    vae = vae_tf.MixtureVAE(components=4, latent_dim=2, image_shape=(6, 6), seed=1)
+    images = stripes.validation.images
+    before = elbo(vae, images)
+    vae, _ = vae_tf.train(stripes, recipe, vae, verbose=0)
+    found = vae_tf.evaluate(vae, images, num_samples=20)
+    assert found.kl.shape == (len(images),)
+    assert found.elbo.mean() > before + 5

@@ -151,6 +151,7 @@ def test_the_script_stores_the_model_that_it_trained(script, digits, tmp_path):
     assert facts == {"digits": 500, "updates": 30, "batch_size": 32, "seed": script.SEED}
 
 
+@pytest.mark.slow  # `test_classifier.py` trains one
 def test_the_script_stores_the_classifier_that_it_trained(script, digits, tmp_path):
     script.train_and_store_classifier(digits)
     stored, facts = classifier.load_classifier(), pretrained.how_trained("classifier")

@@ -44,10 +44,18 @@ def name_of(path):
     return ".".join(part for part in parts if part != "__init__")
 
 
-def imports(path):
+def at_once(node):
+    """Yields what is in a node, but for the insides of functions: what an import runs."""
+    for each in ast.iter_child_nodes(node):
+        if not isinstance(each, ast.FunctionDef | ast.Lambda):
+            yield each
+            yield from at_once(each)
+
+
+def imports(path, walk=ast.walk):
     """Returns the names, below the package's, of our own modules that a module imports."""
     package, found = path.relative_to(PACKAGE).parts[:-1], set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = [*package[: len(package) - node.level + 1], *(node.module or "").split(".")]
             base = ".".join(filter(None, base))
@@ -81,16 +89,20 @@ def test_every_place_is_in_the_table():
     assert not any(place in PLACES["engine"] for place in CORE)
 
 
-def test_figures_need_numpy_and_matplotlib_only():
+def packages(paths, walk=ast.walk):
+    """Returns the names of the packages of others that these files import."""
     names = [
         alias.name if isinstance(node, ast.Import) else node.module
-        for path in (PACKAGE / "figures").glob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for path in paths
+        for node in walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Import | ast.ImportFrom) and not getattr(node, "level", 0)
         for alias in node.names
     ]
-    outside = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names)
-    assert outside == {"numpy", "matplotlib"}
+    return {name.split(".")[0] for name in names} - set(sys.stdlib_module_names)
+
+
+def test_figures_need_numpy_and_matplotlib_only():
+    assert packages((PACKAGE / "figures").glob("*.py")) == {"numpy", "matplotlib"}
 
 
 def test_public_names():
@@ -101,33 +113,12 @@ def test_public_names():
         _ = vae_tf.nonsense
 
 
-@pytest.fixture(scope="module")
-def imported():
-    """What a new Python says of its import of vae_tf: the names on each line.
-
-    They are the packages that it brings beside TensorFlow's, the modules of `analysis` that naming
-    it brings, and the name of a function of one of those.
-    """
-    code = (
-        "import tensorflow, keras, tensorflow_probability as tfp; tfp.distributions; import sys;"
-        "before = set(sys.modules); import vae_tf;"
-        "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}));"
-        "vae_tf.analysis; dir(vae_tf.analysis);"
-        "print(*[name for name in sys.modules if name.startswith('vae_tf.analysis.')]);"
-        "print(vae_tf.analysis.bounds.bound_curve.__name__)"
-    )
-    command = [sys.executable, "-c", code]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    return [line.split() for line in result.stdout.splitlines()]
-
-
-def test_analysis_is_there_without_importing_its_modules(imported):
+def test_analysis_is_there_without_importing_its_modules():
     names = {path.stem for path in (PACKAGE / "analysis").glob("*.py")} - {"__init__"}
     assert set(vae_tf.analysis.__all__) == names
     assert names <= set(dir(vae_tf.analysis))
-    _, of_analysis, name = imported
-    assert of_analysis == []
-    assert name == ["bound_curve"]
+    assert not imports(PACKAGE / "analysis" / "__init__.py", at_once)
+    assert vae_tf.analysis.bounds.bound_curve.__name__ == "bound_curve"
     with pytest.raises(AttributeError, match="nonsense"):
         _ = vae_tf.analysis.nonsense
 
@@ -146,10 +137,43 @@ def test_public_functions_are_documented():
                     assert ast.get_docstring(inner), f"{path}: {inner.name}"
 
 
-def test_importing_costs_no_more_than_what_it_stands_on(imported):
-    heavy = ("matplotlib", "mlxtend", "tensorflow_datasets", "pandas", "sklearn", "PIL")
-    assert "vae_tf" in imported[0]
-    assert not set(imported[0]) & set(heavy)
+HEAVY = {"matplotlib", "mlxtend", "tensorflow_datasets", "pandas", "sklearn", "PIL", "optuna"}
+
+
+def test_nothing_heavy_is_imported_at_once():
+    """By the text of the modules that importing the package runs."""
+    modules = {name_of(path): path for path in MODULES}
+    reached, left = set(), [PACKAGE / "__init__.py"]
+    while left:
+        reached.add(path := left.pop())
+        for name in imports(path, at_once):
+            parts = name.split(".")  # of "engine.noise", "engine" as well
+            names = {".".join(parts[: i + 1]) for i in range(len(parts))}
+            left += {modules[each] for each in names & set(modules)} - reached
+    assert reached > {modules[name] for name in ("model", "engine", "engine.noise", "explorer")}
+    assert not reached & {modules[name] for name in ("figures", "analysis", "analysis.bounds")}
+    found = packages(reached, at_once)
+    assert found > {"tensorflow", "keras", "numpy"}
+    assert not found & HEAVY
+
+
+@pytest.mark.slow
+def test_importing_costs_no_more_than_what_it_stands_on():
+    code = (
+        "import tensorflow, keras, tensorflow_probability as tfp; tfp.distributions; import sys;"
+        "before = set(sys.modules); import vae_tf;"
+        "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}));"
+        "vae_tf.analysis; dir(vae_tf.analysis);"
+        "print(*[name for name in sys.modules if name.startswith('vae_tf.analysis.')]);"
+        "print(vae_tf.analysis.bounds.bound_curve.__name__)"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    brought, of_analysis, name = (line.split() for line in result.stdout.splitlines())
+    assert "vae_tf" in brought
+    assert not set(brought) & HEAVY
+    assert of_analysis == []
+    assert name == ["bound_curve"]
 
 
 def test_the_public_address_stands_in_one_place():

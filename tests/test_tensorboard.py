@@ -268,7 +268,7 @@ def test_models_that_do_not_fit_are_refused_before_training(tmp_path, images):
 
 def test_a_learned_prior_gives_samples(tmp_path, images):
     vae = vae_tf.MixtureVAE(components=2)
-    vae.compile()
+    vae.compile(run_eagerly=True)
     vae.fit(images, callbacks=[vae_tf.VAESummaries(tmp_path, num_samples=4)], verbose=0)
     image = decoded(read(tmp_path / "model")[0]["samples"][0])
     np.testing.assert_array_equal(image, summaries.grid(vae.sample(4)))
