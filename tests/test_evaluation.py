@@ -241,6 +241,7 @@ def test_curve_ends_where_evaluate_does(vae, images):
         np.testing.assert_allclose(row, expected, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_a_curve_of_another_posterior_ends_where_evaluate_does(vae, images):
     def wide(images):
         found = vae.posterior(images)
@@ -273,6 +274,7 @@ def test_active_units_have_a_posterior_mean_that_varies(images, variance, expect
     assert active_units(vae, images).tolist() == [expected, False]
 
 
+@pytest.mark.slow
 def test_refinement_finds_the_best_gaussian(vae, images):
     few = images[:4]
     nodes, weights = np.polynomial.hermite_e.hermegauss(20)

@@ -173,7 +173,18 @@ def grid_log_marginal(change, vae, images):
     return scipy.special.logsumexp(log_joint, axis=0) + 2 * np.log(axis[1] - axis[0])
 
 
-@pytest.fixture(scope="module", params=CHANGES)
+def slow(change):
+    """Returns a case of a parametrized test that `make test-slow` runs."""
+    return pytest.param(change, marks=pytest.mark.slow)
+
+
+QUICK = ["continuous Bernoulli likelihood", "learned prior"]  # the others are `slow`
+
+
+@pytest.fixture(
+    scope="module",
+    params=[each if each in QUICK else slow(each) for each in CHANGES],
+)
 def trained(request):
     data = data_for(request.param)
     vae = make(request.param)
@@ -244,6 +255,7 @@ def test_it_is_saved_and_loaded(trained, tmp_path):
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_posteriors_of_other_kinds_give_bounds_of_their_own():
     data, vae = data_for("objective"), make("objective")
     vae_tf.train(data, RECIPE, vae, verbose=0)
@@ -279,7 +291,9 @@ def test_posteriors_of_other_kinds_give_bounds_of_their_own():
     assert second.kl_per_dimension.sum() == pytest.approx(second.kl.mean(), rel=1e-6)
 
 
-@pytest.mark.parametrize("change", ["objective", "Normal likelihood", "deeper", "learned prior"])
+@pytest.mark.parametrize(
+    "change", ["learned prior", slow("objective"), slow("Normal likelihood"), slow("deeper")]
+)
 def test_train_follows_a_recipe_and_goes_on_from_its_folder(change, tmp_path):
     data = data_for(change)
     vae, history = vae_tf.train(data, RECIPE, make(change), verbose=0, directory=tmp_path / "run")
@@ -319,7 +333,7 @@ def test_a_folder_knows_the_class(tmp_path):
         vae_tf.train(data, RECIPE, plain, verbose=0, directory=tmp_path / "run")
 
 
-@pytest.mark.parametrize("change", ["own decoder", "learned prior"])
+@pytest.mark.parametrize("change", [slow("own decoder"), slow("learned prior")])
 def test_seeds_in_a_sweep(change):
     data = data_for(change)
 
@@ -333,7 +347,9 @@ def test_seeds_in_a_sweep(change):
     assert (first.evaluation.elbo != second.evaluation.elbo).any()
 
 
-@pytest.mark.parametrize("change", ["importance-weighted objective", "Normal likelihood", "deeper"])
+@pytest.mark.parametrize(
+    "change", ["Normal likelihood", slow("importance-weighted objective"), slow("deeper")]
+)
 def test_blocks_train_the_changed_model_as_keras_does(change):
     images, weights = data_for(change).train.images, []
     for options in ({}, {"run_eagerly": True}):
@@ -374,6 +390,19 @@ def test_grey_images_are_what_a_grey_likelihood_takes_and_others_do_not():
 
 
 def test_images_of_any_size_and_with_a_channel_train_alike():
+    images = (np.random.default_rng(0).random((60, 5, 9)) < 0.3).astype(np.uint8)
+    weights = []
+    for each in (images, images[..., None]):
+        vae = VAE(3, 5, (5, 9))
+        vae.compile(keras.optimizers.SGD(0.01))
+        vae.fit(each, batch_size=20, verbose=0)
+        weights.append(vae.get_weights())
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.slow
+def test_they_train_by_recipes_and_pipelines_alike():
     images = (np.random.default_rng(0).random((60, 5, 9)) < 0.3).astype(np.uint8)
     weights = []
     for each in (images, images[..., None]):

@@ -22,10 +22,9 @@ class Halved(VAE):
 
 MODELS = [
     functools.partial(SMALL, beta=4.0),
-    functools.partial(VAE, latent_dim=2, hidden_units=(7, 9)),
     functools.partial(SMALL, kl_warmup=20),
-    functools.partial(Halved, latent_dim=3, hidden_units=11),
-]  # the first and the third share a program
+    functools.partial(Halved, latent_dim=2, hidden_units=(7, 9)),
+]  # the first and the second share a program
 
 
 @pytest.fixture(scope="module")
@@ -34,17 +33,17 @@ def swept(digits):
 
 
 def test_each_model_and_seed_is_there_in_order(swept):
-    assert [[each.seed for each in row] for row in swept] == [[0, 3]] * 4
-    assert [[each.vae.seed for each in row] for row in swept] == [[0, 3]] * 4
+    assert [[each.seed for each in row] for row in swept] == [[0, 3]] * 3
+    assert [[each.vae.seed for each in row] for row in swept] == [[0, 3]] * 3
     for row, model in zip(swept, MODELS, strict=True):
         for each in row:
             expected = model(seed=each.seed).get_config()
             for name in ("latent_dim", "hidden_units", "beta", "kl_warmup"):
                 assert getattr(each.vae, name) == expected[name]
-    assert [type(row[0].vae) for row in swept] == [VAE, VAE, VAE, Halved]
+    assert [type(row[0].vae) for row in swept] == [VAE, VAE, Halved]
 
 
-@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("place", range(3))
 def test_results_are_those_of_training_and_evaluating_alone(swept, digits, place):
     found = swept[place][1]
     vae, history = train(digits, SHORT, MODELS[place](seed=3), verbose=0)
@@ -68,8 +67,8 @@ def test_seeds_give_other_models(swept):
 
 
 def test_results_do_not_depend_on_the_number_of_workers(swept, digits):
-    alone = sweeps.train_all(digits, MODELS[:2], SHORT, seeds=(3,), num_samples=20, workers=1)
-    for row, (found,) in zip(swept, alone, strict=False):
+    alone = sweeps.train_all(digits, MODELS[1:], SHORT, seeds=(3,), num_samples=20, workers=1)
+    for row, (found,) in zip(swept[1:], alone, strict=True):
         np.testing.assert_array_equal(row[1].evaluation.elbo, found.evaluation.elbo)
 
 
@@ -80,6 +79,7 @@ def test_what_the_recipe_says_counts_for_all_models(digits):
         assert (found.vae.beta, found.vae.kl_warmup) == (3.0, 20)
 
 
+@pytest.mark.slow
 def test_models_that_differ_in_numbers_alone_compile_once(digits, compilations):
     sweep = functools.partial(sweeps.train_all, digits, recipe=SHORT, num_samples=20)
     sweep([functools.partial(VAE, 4, 12)])
@@ -95,13 +95,13 @@ def test_the_bound_is_true_whatever_beta(swept):
         for each in row:
             difference = each.evaluation.log_likelihood - each.evaluation.kl
             np.testing.assert_allclose(each.evaluation.elbo, difference, rtol=1e-6)
-    strong, weak = (swept[i][0].evaluation.kl.mean() for i in (0, 2))
+    strong, weak = (swept[i][0].evaluation.kl.mean() for i in (0, 1))
     assert strong < weak
 
 
 def test_values_by_image_are_means_over_seeds(swept):
     found = sweeps.by_image(swept, "kl")
-    assert found.shape == (4, 100)
+    assert found.shape == (3, 100)
     expected = (swept[1][0].evaluation.kl[7] + swept[1][1].evaluation.kl[7]) / 2
     assert found[1, 7] == pytest.approx(expected)
 
