@@ -15,6 +15,7 @@ from .blocks import DivergenceError
 from .compiled import CompiledFunction
 from .noise import HISTORY
 
+FEW = 2  # so few evaluations of a run take less time than to compile what makes them
 SAVE_EVERY = 1.0  # seconds at least between two savings of a run; results do not depend on it
 DIVERGED = 10.0  # a loss so many times as high as at the start, or as a coin toss for every pixel
 
@@ -100,7 +101,10 @@ class Course(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         """Evaluates both sets, after a block of updates."""
         update = min(len(self.before["kl"]) + batch + 1, self.updates)
-        training, validation = (self.mean_terms(images).numpy() for images in self.sets)
+        many = self.updates > FEW * self.vae.steps_per_execution
+        training, validation = (
+            self.mean_terms(images, compiled=many).numpy() for images in self.sets
+        )
         self.rows.append((update, [*training[1:], *validation[1:]]))
         if update == self.updates:
             # What the last update left shows in no later one.
