@@ -17,6 +17,7 @@ import dataclasses
 
 import numpy as np
 import tensorflow as tf
+import threadpoolctl
 
 from ..engine import checks
 
@@ -152,9 +153,12 @@ def fit_mixture(
     weights = np.full(count, 1 / count)
     means = 0.25 + 0.5 * pixels[rng.choice(len(pixels), count, replace=False)]
     objective = []
+    # For few images NumPy's threads wait longer for one another than they compute.
+    threads = 1 if len(pixels) <= IMAGES_PER_CHUNK else None
     for _ in range(max_iterations):
         penalty = smoothing * np.log(means * (1 - means)).sum()
-        log_likelihood, members, sums = _statistics(pixels, weights, means)
+        with threadpoolctl.threadpool_limits(threads):
+            log_likelihood, members, sums = _statistics(pixels, weights, means)
         objective.append((log_likelihood + penalty) / len(pixels))
         # A component that lost all its members keeps a weight, tiny and positive.
         weights = np.maximum(members / len(pixels), np.finfo(float).tiny)
