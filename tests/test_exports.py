@@ -169,7 +169,9 @@ def said(vae, network, values):
     return {name: getattr(found, name)() for name in OUTPUTS[network][1]}
 
 
-@pytest.fixture(scope="module", params=["saved_model", "onnx"])
+@pytest.fixture(
+    scope="module", params=["onnx", pytest.param("saved_model", marks=pytest.mark.slow)]
+)
 def exported(request, tmp_path_factory):
     """Models, and what a process without them made of their exports, by name of each output."""
     makers = ONNX if request.param == "onnx" else SAVED
@@ -248,6 +250,7 @@ def test_a_saved_model_holds_no_weights_of_the_other_network(tmp_path):
         assert count == getattr(vae, network).count_params()
 
 
+@pytest.mark.slow
 def test_the_model_is_as_it_was(tmp_path, images):
     vae, other = (vae_tf.VAE(seed=2) for _ in range(2))
     for each in (vae, other):
@@ -308,7 +311,10 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(it, marks=[pytest.mark.slow] * (it == "pixel")) for it in REFUSED],
+)
 def test_what_cannot_be_exported_is_refused_and_nothing_is_written(case, tmp_path):
     make, arguments, error, message = REFUSED[case]
     with pytest.raises(error, match=message):
@@ -439,6 +445,7 @@ def test_the_example_answers_nothing_else(served):
         pass
 
 
+@pytest.mark.slow
 def test_the_page_runs(tmp_path, monkeypatch):
     from patterns import patterns
 

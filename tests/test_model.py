@@ -147,7 +147,7 @@ def test_training_step_descends_the_gradient_of_minus_elbo(images):
 
 def test_beta_is_a_value_that_compiled_programs_take(images, compilations):
     terms = []
-    for beta, warmup in ((0.0, 0), (1.0, 3), (20.0, 0)):
+    for beta, warmup in ((0.0, 0), (20.0, 3)):
         vae = VAE(latent_dim=5, hidden_units=9, beta=beta, kl_warmup=warmup)
         vae.compile(keras.optimizers.Adam(0.01))
         logs = vae.fit(images, batch_size=16, epochs=20, verbose=0).history
@@ -156,7 +156,7 @@ def test_beta_is_a_value_that_compiled_programs_take(images, compilations):
             logs["loss"][-1], beta * logs["kl"][-1] - logs["log_likelihood"][-1], rtol=1e-5
         )
     assert len(compilations) == 1
-    assert terms[0] > 2 * terms[1] > 4 * terms[2]
+    assert terms[0] > 4 * terms[1]
 
 
 def test_evaluation_compiles_once_for_betas_and_seeds_and_is_the_bound(images, compilations):
@@ -190,10 +190,13 @@ def test_gradient_grows_by_the_kls_per_unit_of_beta(images):
     np.testing.assert_allclose(steps[2.25] - steps[0.25], 2 * expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("length", [1, 4, 100])
+@pytest.mark.parametrize(
+    "length",
+    [4, pytest.param(1, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.slow)],
+)
 def test_warm_up_raises_beta_linearly_whatever_the_blocks(images, length):
     vae = VAE(latent_dim=3, hidden_units=6, beta=4.0, kl_warmup=8)
-    vae.compile(keras.optimizers.Adam(0.01), steps_per_execution=length)
+    vae.compile(keras.optimizers.SGD(0.01), steps_per_execution=length)
     fits = [vae.fit(images, batch_size=16, steps_per_epoch=6, verbose=0) for _ in range(2)]
     logs = {k: np.concatenate([fit.updates[k] for fit in fits]) for k in fits[0].updates}
     weights = (logs["loss"] + logs["log_likelihood"]) / logs["kl"]
@@ -234,12 +237,11 @@ def test_evaluate_weighs_a_short_last_batch_by_its_size(vae, images):
     np.testing.assert_allclose(logs["loss"], logs["kl"] - logs["log_likelihood"], rtol=1e-5)
 
 
-def test_evaluation_draws_other_noise_for_each_batch(images):
-    vae = VAE(seed=3)
+def test_evaluation_draws_other_noise_for_each_batch(vae, images):
     vae.compile()
-    twice = np.concatenate([images, images])
-    once = vae.evaluate(images, batch_size=64, verbose=0, return_dict=True)
-    both = vae.evaluate(twice, batch_size=64, verbose=0, return_dict=True)
+    twice = np.concatenate([images[:32], images[:32]])
+    once = vae.evaluate(images[:32], batch_size=32, verbose=0, return_dict=True)
+    both = vae.evaluate(twice, batch_size=32, verbose=0, return_dict=True)
     assert both["kl"] == pytest.approx(once["kl"], rel=1e-6)
     assert both["log_likelihood"] != pytest.approx(once["log_likelihood"], rel=1e-6)
 
@@ -267,6 +269,7 @@ def test_prior_samples_are_standard_normal_codes(vae):
     assert scipy.stats.kstest(codes.ravel(), "norm").pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_save_and_load_in_another_process(tmp_path, images):
     vae = VAE(latent_dim=4, beta=0.3, kl_warmup=11, num_samples=2, seed=7)
     vae.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-2, 50)))
@@ -325,33 +328,39 @@ def at_the_edge():
     return vae, terms_and_gradients
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
-@given(
-    exponents=st.lists(st.floats(-45, 10) | st.just(10.0), min_size=8, max_size=8),
-    patterns=st.lists(st.sampled_from(sorted(PATTERNS)), min_size=8, max_size=8),
-    seed=st.integers(0, 2**31 - 1),
-    ink=st.sampled_from([0.0, 0.5, 1.0]),
-)
-def test_everything_stays_finite_at_extreme_weights(at_the_edge, exponents, patterns, seed, ink):
-    (vae, terms_and_gradients), rng = at_the_edge, np.random.default_rng(seed)
-    for variable, exponent, pattern in zip(vae.weights, exponents, patterns, strict=True):
-        variable.assign(10.0**exponent * PATTERNS[pattern](rng, variable.shape))
-    images = (rng.random((4, 14, 14)) < ink).astype(np.uint8)
-    terms, gradients = terms_and_gradients(images, tf.constant([0, seed]))
-    assert np.isfinite(terms).all()
-    assert (np.asarray(terms.kl) >= -1e-4).all()
-    assert (np.asarray(terms.log_likelihood) <= 0).all()
-    assert all(np.isfinite(gradient).all() for gradient in gradients)
-    found = evaluate(vae, images, num_samples=3, seed=seed)
-    for name in ("elbo", "log_likelihood", "kl", "marginal_log_likelihood", "kl_per_dimension"):
-        assert np.isfinite(getattr(found, name)).all()
-    for draw in (
-        lambda **kw: vae.sample(4, seed, **kw),
-        lambda **kw: vae.reconstruct(images, **kw),
-    ):
-        means = np.asarray(draw(mean=True))
-        assert ((means >= 0) & (means <= 1)).all()  # so none is NaN
-        assert np.isin(draw(), (0, 1)).all()
+@pytest.mark.parametrize("count", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_everything_stays_finite_at_extreme_weights(at_the_edge, count):
+    vae, terms_and_gradients = at_the_edge
+
+    @settings(max_examples=count, deadline=None, derandomize=True)
+    @given(
+        exponents=st.lists(st.floats(-45, 10) | st.just(10.0), min_size=8, max_size=8),
+        patterns=st.lists(st.sampled_from(sorted(PATTERNS)), min_size=8, max_size=8),
+        seed=st.integers(0, 2**31 - 1),
+        ink=st.sampled_from([0.0, 0.5, 1.0]),
+    )
+    def check(exponents, patterns, seed, ink):
+        rng = np.random.default_rng(seed)
+        for variable, exponent, pattern in zip(vae.weights, exponents, patterns, strict=True):
+            variable.assign(10.0**exponent * PATTERNS[pattern](rng, variable.shape))
+        images = (rng.random((4, 14, 14)) < ink).astype(np.uint8)
+        terms, gradients = terms_and_gradients(images, tf.constant([0, seed]))
+        assert np.isfinite(terms).all()
+        assert (np.asarray(terms.kl) >= -1e-4).all()
+        assert (np.asarray(terms.log_likelihood) <= 0).all()
+        assert all(np.isfinite(gradient).all() for gradient in gradients)
+        found = evaluate(vae, images, num_samples=3, seed=seed)
+        for name in ("elbo", "log_likelihood", "kl", "marginal_log_likelihood", "kl_per_dimension"):
+            assert np.isfinite(getattr(found, name)).all()
+        for draw in (
+            lambda **kw: vae.sample(4, seed, **kw),
+            lambda **kw: vae.reconstruct(images, **kw),
+        ):
+            means = np.asarray(draw(mean=True))
+            assert ((means >= 0) & (means <= 1)).all()  # so none is NaN
+            assert np.isin(draw(), (0, 1)).all()
+
+    check()
 
 
 @pytest.mark.parametrize("weight", [1.1e10, -3e38, np.inf, np.nan])

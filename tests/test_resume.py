@@ -1,6 +1,6 @@
 """Runs that are stopped, killed, damaged, mixed up or that diverge; tests that break things.
 
-Those marked `faults` take minutes together: `make test-faults`.
+Those marked `slow` or `faults` are run by `make test-slow` and `make test-faults`.
 """
 
 import dataclasses
@@ -107,7 +107,10 @@ def updates_in(directory):
         return len(state["kl"])
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.faults)])
+@pytest.mark.parametrize(
+    "kills",
+    [pytest.param(1, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.faults)],
+)
 def test_killed_runs_end_as_if_they_had_not_been(
     digits, tmp_path, undisturbed, kills, record_property
 ):
@@ -134,9 +137,9 @@ def test_killed_runs_end_as_if_they_had_not_been(
 
 
 def test_a_run_may_be_stopped_more_than_once(digits, half, undisturbed):
-    for savings in (0, 1, 12):
+    for savings in (0, 13):
         stop(digits, half, savings)
-    assert updates_in(half) == 250 + 25 + 50 + 325
+    assert updates_in(half) == 250 + 25 + 350
     assert bits(*run(digits, half)) == undisturbed[2]
 
 
@@ -254,7 +257,7 @@ def test_one_process_at_a_time_trains_in_a_directory(digits, half):
     assert contents(half) == before
 
 
-@pytest.mark.parametrize("step", ["fsync", "replace"])
+@pytest.mark.parametrize("step", ["replace", pytest.param("fsync", marks=pytest.mark.slow)])
 def test_a_full_disk_stops_the_run_and_keeps_its_state(
     digits, half, undisturbed, step, monkeypatch
 ):
@@ -276,6 +279,7 @@ def test_a_full_disk_stops_the_run_and_keeps_its_state(
     assert bits(*run(digits, half)) == undisturbed[2]
 
 
+@pytest.mark.slow
 def test_a_disk_that_really_takes_no_more_keeps_the_state(digits, half, undisturbed, monkeypatch):
     before = contents(half)
     monkeypatch.setattr(course, "SAVE_EVERY", 0.0)
@@ -330,7 +334,10 @@ def plain(digits, updates):
     return vae, vae.fit(digits.train.images, **fit).updates["loss"]
 
 
-@pytest.mark.parametrize("evaluate_every", [1, 7, 100])
+@pytest.mark.parametrize(
+    "evaluate_every",
+    [7, pytest.param(1, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.slow)],
+)
 def test_a_diverging_run_stops_and_keeps_the_last_good_weights(
     digits, tmp_path, divergence, evaluate_every, monkeypatch
 ):

@@ -81,11 +81,15 @@ def test_same_seed_same_bits_and_other_seed_other(trained, digits):
     for a, b in zip(vae.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(history.kl, same.kl)
-    often, _ = train_small(digits, dataclasses.replace(SHORT, evaluate_every=7), 4)
-    for a, b in zip(vae.get_weights(), often.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)  # looking does not disturb
     other, _ = train_small(digits, SHORT, 5)
     assert (other.get_weights()[0] != vae.get_weights()[0]).any()
+
+
+@pytest.mark.slow
+def test_looking_does_not_disturb(trained, digits):
+    often, _ = train_small(digits, dataclasses.replace(SHORT, evaluate_every=7), 4)
+    for a, b in zip(trained[0].get_weights(), often.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_validation_digits_do_not_influence_training(trained, digits):
@@ -120,6 +124,7 @@ def test_averaging_is_the_optimizers(trained):
     assert not trained[0].optimizer.use_ema
 
 
+@pytest.mark.slow
 def test_a_recipe_leaves_alone_what_it_does_not_say(digits):
     recipe = Recipe(updates=3, batch_size=32, learning_rate=1e-3)
     vae = VAE(2, 5, beta=2.5, kl_warmup=7, num_samples=3, seed=9)
@@ -131,6 +136,7 @@ def test_a_recipe_leaves_alone_what_it_does_not_say(digits):
     assert (vae.beta, vae.kl_warmup, vae.num_samples, vae.seed) == (0.5, 1, 2, 4)
 
 
+@pytest.mark.slow
 def test_without_a_model_the_writeups_is_trained(digits):
     recipe = Recipe(updates=2, batch_size=32, learning_rate=1e-3)
     vae, _ = train(digits, recipe, seed=6, verbose=0)
