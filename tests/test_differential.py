@@ -335,11 +335,13 @@ LISTED += [
     ("an activation over the batch", "SGD", "epochs of five, a short last batch", *USUAL[3:]),
     ("a train_step with labels and logs", "SGD", "labels and a short last batch", *USUAL[3:]),
     ("three draws, beta and warm-up", "accumulating", "epochs of five", *USUAL[3:]),
+    ("regularized", "clipped", "a part held out", "other rates", *USUAL[4:]),
+    ("a variable beside", "a cosine", "one batch, short", "a checkpoint every epoch", *USUAL[4:]),
 ]
 
 
-# Each takes seconds, so `make test` tries these, in which nearly everything comes up once. What is
-# listed above differs from the usual in one thing: `make test-slow` tells which one is at fault.
+# Each takes seconds, so `make test` tries these, in which most things come up once. Nearly all that
+# is listed above differs from the usual in one thing: `make test-slow` tells which is at fault.
 WOVEN = [
     (
         "three draws, beta and warm-up",
@@ -384,7 +386,6 @@ WOVEN = [
         "a backup every second batch",
         *USUAL[4:],
     ),
-    ("regularized", "clipped", "a part held out", "other rates", *USUAL[4:]),
     (
         "the encoder frozen",
         "an optimizer of one's own",
@@ -401,7 +402,6 @@ WOVEN = [
         *USUAL[4:],
     ),
     ("another activation", "SGD", "weights without labels", *USUAL[3:5], "mixed_bfloat16"),
-    ("a variable beside", "a cosine", "one batch, short", "a checkpoint every epoch", *USUAL[4:]),
     (
         "an activation of one's own",
         "averaged",
