@@ -291,9 +291,8 @@ def test_posteriors_of_other_kinds_give_bounds_of_their_own():
     assert second.kl_per_dimension.sum() == pytest.approx(second.kl.mean(), rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    "change", ["learned prior", slow("objective"), slow("Normal likelihood"), slow("deeper")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["objective", "Normal likelihood", "deeper", "learned prior"])
 def test_train_follows_a_recipe_and_goes_on_from_its_folder(change, tmp_path):
     data = data_for(change)
     vae, history = vae_tf.train(data, RECIPE, make(change), verbose=0, directory=tmp_path / "run")
@@ -306,6 +305,7 @@ def test_train_follows_a_recipe_and_goes_on_from_its_folder(change, tmp_path):
         vae_tf.train(data, RECIPE, make(change, seed=1), verbose=0, directory=tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_folder_knows_attributes_that_no_configuration_has(tmp_path):
     class Own(VAE):
         floor = 1.0
