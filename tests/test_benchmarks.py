@@ -371,7 +371,8 @@ def test_jax_draws_pixels_of_their_grey_levels(literature):
     np.testing.assert_allclose(drawn.mean(axis=0), levels, atol=0.01)
 
 
-@pytest.mark.parametrize("ours_trains", [False, slow(True)])
+@pytest.mark.slow
+@pytest.mark.parametrize("ours_trains", [False, True])
 def test_trainings_beside_peers_come_as_a_whole_file(
     load, literature, large, monkeypatch, tmp_path, capsys, ours_trains
 ):

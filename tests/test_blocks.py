@@ -61,6 +61,7 @@ def test_block_length_changes_nothing(images, length, monkeypatch):
     np.testing.assert_allclose(other.history["loss"], history.history["loss"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_same_seed_same_weights_whatever_runs_beside(images):
     class Listener(keras.callbacks.Callback):
         batches = tested = 0
@@ -82,6 +83,7 @@ def test_same_seed_same_weights_whatever_runs_beside(images):
     assert any((a != b).any() for a, b in zip(weights(other), weights(expected), strict=True))
 
 
+@pytest.mark.slow
 def test_fitting_on_is_fitting_once_in_epochs(images):
     once, _ = fitted(images, epochs=4)
     twice, _ = fitted(images, epochs=2)
@@ -193,6 +195,7 @@ def test_tests_in_blocks_agree_with_single_uncompiled_ones(images, monkeypatch):
     assert first == pytest.approx(again, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_pipelines_of_unequal_batches_train_as_well(images):
     vae = VAE(latent_dim=3, hidden_units=6)
     vae.compile(keras.optimizers.Adam(0.01))

@@ -337,6 +337,28 @@ LISTED += [
     ("three draws, beta and warm-up", "accumulating", "epochs of five", *USUAL[3:]),
     ("regularized", "clipped", "a part held out", "other rates", *USUAL[4:]),
     ("a variable beside", "a cosine", "one batch, short", "a checkpoint every epoch", *USUAL[4:]),
+    ("another activation", "SGD", "weights without labels", *USUAL[3:5], "mixed_bfloat16"),
+    (
+        "a deeper encoder",
+        "overwritten by averages",
+        "validation on a pipeline",
+        "a file of logs",
+        *USUAL[4:],
+    ),
+    (
+        "an attribute, an argument, a global",
+        "loss scaled",
+        "shuffled",
+        "TensorBoard every second batch",
+        *USUAL[4:],
+    ),
+    (
+        "an activation of one's own",
+        "averaged",
+        "epochs of five",
+        "hearing batches by a function",
+        *USUAL[4:],
+    ),
 ]
 
 
@@ -356,13 +378,6 @@ WOVEN = [
         "hearing batches",
         "three batches an execution",
         "float64",
-    ),
-    (
-        "a deeper encoder",
-        "overwritten by averages",
-        "validation on a pipeline",
-        "a file of logs",
-        *USUAL[4:],
     ),
     (
         "a train_step with labels and logs",
@@ -393,21 +408,6 @@ WOVEN = [
         "stopping in an epoch",
         "three batches an execution",
         "float32",
-    ),
-    (
-        "an attribute, an argument, a global",
-        "loss scaled",
-        "shuffled",
-        "TensorBoard every second batch",
-        *USUAL[4:],
-    ),
-    ("another activation", "SGD", "weights without labels", *USUAL[3:5], "mixed_bfloat16"),
-    (
-        "an activation of one's own",
-        "averaged",
-        "epochs of five",
-        "hearing batches by a function",
-        *USUAL[4:],
     ),
 ]
 MARKED = [

@@ -300,6 +300,7 @@ def test_refinement_finds_the_best_gaussian(vae, images):
     assert set(gaps.summary()) >= {"amortization_gap", "approximation_gap", "num_samples"}
 
 
+@pytest.mark.slow
 def test_refinement_has_nothing_to_find_where_the_posterior_is_exact(images):
     vae = small_vae()
     vae.decoder.layers[1].set_weights([np.zeros((5, 9)), np.zeros(9)])

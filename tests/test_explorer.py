@@ -1485,9 +1485,8 @@ SMALLER = {"image_shape": (9, 5), "hidden_units": (10, 6), "latent_dim": 3, "com
 SMALLER |= {"features": 4, "layers": 1, "context": 2, "code_units": 5}
 
 
-@pytest.mark.parametrize(
-    "config", [SMALLER, pytest.param({}, marks=pytest.mark.slow)], ids=["smaller", "default"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [SMALLER, {}], ids=["smaller", "default"])
 def test_other_sizes_of_pixels_in_turn(browser, tmp_path, config):
     vae = make_vae(PixelVAE, **config)
     shape, pixels = vae.image_shape, math.prod(vae.image_shape)

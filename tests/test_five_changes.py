@@ -178,7 +178,7 @@ def slow(change):
     return pytest.param(change, marks=pytest.mark.slow)
 
 
-QUICK = ["continuous Bernoulli likelihood", "learned prior"]  # the others are `slow`
+QUICK = ["learned prior"]  # the others are `slow`
 
 
 @pytest.fixture(

@@ -107,7 +107,8 @@ def test_binary_images_train_as_without_drawing(levels):
         assert (ours != initial).any()
 
 
-@pytest.mark.parametrize("objective", [pytest.param("elbo", marks=pytest.mark.slow), "iwae"])
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["elbo", "iwae"])
 def test_blocks_draw_what_keras_own_path_draws(levels, objective):
     """Pixels of every update, in a short last batch too; and the noise of tests."""
     models = [model(objective=objective, num_samples=2) for _ in range(2)]
@@ -145,6 +146,7 @@ def test_an_update_sees_the_pixels_that_its_seed_draws(levels):
     assert (seen[0][0] != seen[2][0]).any()  # the same digits, drawn anew
 
 
+@pytest.mark.slow
 def test_training_by_a_recipe_evaluates_drawn_digits(levels):
     rng = np.random.default_rng(1)
     splits = [vae_tf.data.Split(levels)]

@@ -225,6 +225,7 @@ def elbo(vae, images):
     return np.mean(vae.elbo_terms(images, [0, 1], num_samples=20).elbo)
 
 
+@pytest.mark.slow
 def test_training_in_blocks_is_kerass_own_and_learns(stripes):
     """Keras's own path runs step by step here, so that one of the two is compiled."""
     found, images = [], stripes.train.images[:50]

@@ -139,6 +139,7 @@ def script(tmp_path, monkeypatch):
     return script
 
 
+@pytest.mark.slow
 def test_the_script_stores_the_model_that_it_trained(script, digits, tmp_path):
     script.train_vae(digits, "writeup")
     assert sorted(os.listdir(tmp_path)) == ["writeup.json", "writeup.keras"]

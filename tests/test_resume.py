@@ -334,10 +334,8 @@ def plain(digits, updates):
     return vae, vae.fit(digits.train.images, **fit).updates["loss"]
 
 
-@pytest.mark.parametrize(
-    "evaluate_every",
-    [7, pytest.param(1, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("evaluate_every", [7, 1, 100])
 def test_a_diverging_run_stops_and_keeps_the_last_good_weights(
     digits, tmp_path, divergence, evaluate_every, monkeypatch
 ):

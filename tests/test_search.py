@@ -92,6 +92,7 @@ def test_a_trial_is_worth_the_bound_of_what_is_trained_as_it_says(tiny, tmp_path
     assert (again.bounds(SETTING | {"beta": 0.5}) != expected).any()
 
 
+@pytest.mark.slow
 def test_a_worker_trains_in_a_folder_for_each_setting_and_keeps_bounds(tiny, tmp_path):
     one_size = {name: CategoricalDistribution([SETTING[name]]) for name in list(SPACE)[:2]}
     tiny = dataclasses.replace(tiny, space=SPACE | one_size)  # so that it compiles once
@@ -187,6 +188,7 @@ def test_nothing_else_needs_optuna():
 # What survives.
 
 
+@pytest.mark.slow
 def test_training_that_diverges_is_noted_and_the_search_goes_on(tiny, tmp_path):
     rate = FloatDistribution(1e-3, 1e3, log=True)
     wild = dataclasses.replace(tiny, space=SPACE | {"learning_rate": rate})

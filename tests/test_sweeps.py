@@ -32,6 +32,7 @@ def swept(digits):
     return sweeps.train_all(digits, MODELS, SHORT, seeds=(0, 3), num_samples=20)
 
 
+@pytest.mark.slow
 def test_each_model_and_seed_is_there_in_order(swept):
     assert [[each.seed for each in row] for row in swept] == [[0, 3]] * 3
     assert [[each.vae.seed for each in row] for row in swept] == [[0, 3]] * 3
@@ -43,6 +44,7 @@ def test_each_model_and_seed_is_there_in_order(swept):
     assert [type(row[0].vae) for row in swept] == [VAE, VAE, Halved]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", range(3))
 def test_results_are_those_of_training_and_evaluating_alone(swept, digits, place):
     found = swept[place][1]
@@ -60,12 +62,14 @@ def test_results_are_those_of_training_and_evaluating_alone(swept, digits, place
     assert summary["elbo"]["mean"] == pytest.approx(expected.elbo.mean())
 
 
+@pytest.mark.slow
 def test_seeds_give_other_models(swept):
     for row in swept:
         weights = [each.vae.get_weights()[0] for each in row]
         assert (weights[0] != weights[1]).any()
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_number_of_workers(swept, digits):
     alone = sweeps.train_all(digits, MODELS[1:], SHORT, seeds=(3,), num_samples=20, workers=1)
     for row, (found,) in zip(swept[1:], alone, strict=True):
@@ -90,6 +94,7 @@ def test_models_that_differ_in_numbers_alone_compile_once(digits, compilations):
     assert len(compilations) == of_one
 
 
+@pytest.mark.slow
 def test_the_bound_is_true_whatever_beta(swept):
     for row in swept:
         for each in row:
@@ -99,6 +104,7 @@ def test_the_bound_is_true_whatever_beta(swept):
     assert strong < weak
 
 
+@pytest.mark.slow
 def test_values_by_image_are_means_over_seeds(swept):
     found = sweeps.by_image(swept, "kl")
     assert found.shape == (3, 100)

@@ -169,6 +169,7 @@ def test_the_estimator_is_kept_away_from_the_model():
     assert not hasattr(vae_tf, "WriteupVAE")
 
 
+@pytest.mark.slow
 def test_recipe_trains_through_fit():
     rng = np.random.default_rng(0)
     patterns = rng.random((10, 14, 14)) < 0.2
