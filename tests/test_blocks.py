@@ -34,6 +34,7 @@ def fitted(images, seed=0, compiled=None, **fit):
         pytest.param(64, True, id="weights", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_blocks_agree_with_single_uncompiled_updates(images, count, sample_weight):
     x = images[:count]
     weight = np.linspace(0.1, 2, count).astype(np.float32) if sample_weight else None
@@ -221,6 +222,7 @@ def test_no_thread_tunes_the_datasets_that_keras_is_given(images, monkeypatch):
     assert [dataset.options().autotune.enabled for dataset in given] == [False, False]
 
 
+@pytest.mark.slow
 def test_callbacks_work_as_in_keras(images, tmp_path):
     keras.utils.set_random_seed(0)
     rates = []

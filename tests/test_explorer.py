@@ -1416,6 +1416,7 @@ def test_nothing_moves_for_those_who_ask_for_less_motion(pixel_page):
     np.testing.assert_allclose(page.drawn("#picture").ravel(), whole, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_average_is_of_the_probabilities_along_its_draws(pixel_page):
     page = pixel_page
     page.choose("picture-mode", "means")

@@ -196,6 +196,7 @@ def trained(request):
     return request.param, vae, data
 
 
+@pytest.mark.slow
 def test_bounds_are_those_of_the_changed_model(trained):
     change, vae, data = trained
     images = data.test.images[:12]

@@ -43,6 +43,7 @@ def test_numbers_become_inputs_once_for_all_their_places():
     assert not traced.captured_inputs  # so it is over
 
 
+@pytest.mark.slow
 def test_gradients_of_graphs_are_forgotten_but_not_those_of_others(images):
     @tf.function(autograph=False)
     def users(x):

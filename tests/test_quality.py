@@ -71,6 +71,7 @@ def grid():
 
 
 @pytest.mark.parametrize("kind", ["pixels in turn", "pixels apart"])
+@pytest.mark.slow
 def test_completions_are_draws_given_what_is_given(kind, monkeypatch):
     monkeypatch.setattr(completion, "CODES_PER_CHUNK", 500)  # the images are small
     if kind == "pixels in turn":

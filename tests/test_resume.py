@@ -136,6 +136,7 @@ def test_killed_runs_end_as_if_they_had_not_been(
     assert sum(same) == len(killed) == kills
 
 
+@pytest.mark.slow
 def test_a_run_may_be_stopped_more_than_once(digits, half, undisturbed):
     for savings in (0, 13):
         stop(digits, half, savings)

@@ -179,6 +179,7 @@ def test_it_hears_epochs_only():
         assert getattr(vae_tf.VAESummaries, hook) is getattr(keras.callbacks.Callback, hook)
 
 
+@pytest.mark.slow
 def test_keras_asking_for_some_steps_only_leaves_ours_whole(digits, tmp_path):
     """Keras's callback sets that for all who write, while it counts batches."""
     keras_callback = keras.callbacks.TensorBoard(tmp_path, update_freq=1_000, write_graph=False)
@@ -271,3 +272,22 @@ def test_a_learned_prior_gives_samples(tmp_path, images):
     vae.fit(images, callbacks=[vae_tf.VAESummaries(tmp_path, num_samples=4)], verbose=0)
     image = decoded(read(tmp_path / "model")[0]["samples"][0])
     np.testing.assert_array_equal(image, summaries.grid(vae.sample(4)))
+
+
+@pytest.mark.slow
+def test_kerass_callback_leaves_batches_in_blocks_where_it_writes_by_epoch(digits, tmp_path):
+    """It then hears one batch of each block, and writes what it writes of single batches."""
+    heard, found = [], []
+    for steps in ("auto", 1):
+        folder = tmp_path / str(steps)
+        vae = vae_tf.VAE(latent_dim=2, hidden_units=8)
+        vae.compile(keras.optimizers.SGD(0.01), steps_per_execution=steps)
+        callback = keras.callbacks.TensorBoard(folder, write_graph=False)
+        vae.fit(digits.train.images, epochs=2, verbose=0, callbacks=[callback])
+        heard.append(callback._global_train_batch)
+        found.append(read(folder / "train")[0])
+    assert heard == [2, 40]  # epochs of 20 batches
+    assert found[0].keys() == found[1].keys()
+    for tag, values in found[0].items():
+        for step, value in values.items():
+            assert value == pytest.approx(found[1][tag][step], rel=1e-6)
