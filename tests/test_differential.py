@@ -431,6 +431,10 @@ def test_blocks_are_keras_own_path_in_combinations(
     factors = (*FACTORS[:-1], ["float32", "float64"])
     tried, combinations = set(), st.tuples(*(st.sampled_from(list(factor)) for factor in factors))
     combinations = combinations.filter(lambda drawn: len(set(drawn) - set(USUAL)) > 2)
+    # Under that activation some gradients are zero but for rounding, and that optimizer goes by
+    # their signs.
+    by_signs = {"an activation over the batch", "an optimizer of one's own"}
+    combinations = combinations.filter(lambda drawn: not by_signs <= set(drawn))
 
     # Nothing is made simpler: a combination says enough, and each takes seconds.
     @settings(
