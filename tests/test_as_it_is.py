@@ -72,8 +72,8 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("change", ["method", slow("activation"), slow("decoder")])
 @pytest.mark.slow
+@pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_model_is_tested_and_evaluated_as_it_is(images, change):
     vae, _ = fitted(images)
     vae.evaluate(images, verbose=0)

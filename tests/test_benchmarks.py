@@ -506,12 +506,15 @@ def test_the_check_of_a_gpu_in_processes_of_its_own_stops_as_well(tmp_path):
 def test_the_check_of_a_gpu_says_what_is_beyond_tolerance(load):
     gpu = load("gpu")
     stored = json.loads((FOLDER / "results-gpu.json").read_text())
-    assert gpu.beyond_tolerance(stored) == []
+    # README.md says why: after 4,000 updates its loss still falls steeply.
+    missed = ["literature, elbo", "literature, bound"]
+    assert [each.split(":")[0] for each in gpu.beyond_tolerance(stored)] == missed
     stored["differences, writeup"]["bound"] = -0.2
     stored["differences, full"] = {"elbo": float("nan"), "bound": 0.2}
     assert [each.split(":")[0] for each in gpu.beyond_tolerance(stored)] == [
         "writeup, bound",
         "full, elbo",
+        *missed,
     ]
 
 

@@ -13,7 +13,7 @@ from tensorflow.python.framework import ops
 
 import vae_tf
 from vae_tf import VAE
-from vae_tf.engine import compiled, private
+from vae_tf.engine import compiled, private, trainer
 from vae_tf.engine.compiled import CompiledFunction
 
 PACKAGE = Path(vae_tf.__file__).parent
@@ -27,6 +27,15 @@ def test_batches_taken_counts_those_that_are_accumulated(images):
         vae.fit(images, batch_size=8, verbose=0)
         assert int(private.batches_taken(vae.optimizer)) == 8
         assert int(vae.optimizer.iterations) == 2  # Keras's own count would not do
+
+
+def test_tensorboard_alone_knows_whether_it_profiles(tmp_path):
+    board = keras.callbacks.TensorBoard(tmp_path)
+    assert private.profiles_batches(board) is False  # not for want of what is asked
+    assert "_should_trace" in vars(board)
+    board._should_trace = True  # as a `profile_batch` makes it, once the profiler has started
+    assert private.profiles_batches(board)
+    assert trainer._listens(board, ["train_batch"])
 
 
 def captured_numbers(function):

@@ -65,7 +65,6 @@ def assert_alike(found, case):
     assert found[f"{case}, replicas"] == 2
 
 
-@pytest.mark.slow
 def test_two_devices_reach_what_one_reaches_at_the_same_global_batch(mirrored):
     # Weights of images, grey levels, IWAE, the warm-up of the KL, a last batch of one image.
     assert_alike(mirrored, "together")
@@ -82,7 +81,6 @@ def test_two_devices_reach_it_in_every_case(in_every_case, case):
     assert_alike(in_every_case, case)
 
 
-@pytest.mark.slow
 def test_replicas_draw_other_noise_for_the_same_image(mirrored):
     assert mirrored["closest, VAE"] > 1e-4
     assert mirrored["closest, Laplace"] > 1e-4
