@@ -23,6 +23,7 @@ from .engine import checks
 from .sources import fashion, mnist
 from .sources.pixels import BINARIZATIONS, binarize, check_form, draw_once, grey_levels
 
+DATASET = "what vae_tf.load_mnist or vae_tf.from_arrays returns"  # for errors
 MNIST_CUTS, SAMPLE_CUTS = (60_000, 61_000), (4_000, 4_500)  # train | validation | test
 
 
@@ -38,30 +39,7 @@ class Split:
     labels: np.ndarray | None = None  # ints [N], from 0 on
 
     def __post_init__(self):
-        images, labels = self.images, self.labels
-        if not isinstance(images, np.ndarray) or not isinstance(labels, np.ndarray | None):
-            found = f"{type(images).__name__} and {type(labels).__name__}"
-            raise TypeError(f"a split needs NumPy arrays; received {found}.")
-        if images.dtype not in (np.uint8, np.float32) or images.ndim != 3:
-            raise ValueError(
-                "a split needs images [N, height, width] of uint8 or float32; received "
-                f"{images.dtype} {list(images.shape)}."
-            )
-        if images.dtype == np.uint8 and images.max(initial=0) > 1:
-            raise ValueError(
-                f"a split needs pixels of 0 or 1; received values up to {images.max()}. "
-                "Binarize them, as (images > 127).astype(np.uint8), or divide them by "
-                "np.float32(255) and override the model's `likelihood` (README, Change it)."
-            )
-        if labels is not None and (
-            labels.shape != images.shape[:1]
-            or labels.dtype.kind not in "ui"
-            or labels.min(initial=0) < 0
-        ):
-            raise ValueError(
-                f"a split of {len(images):,} images needs as many ints >= 0 for labels; received "
-                f"{labels.dtype} {list(labels.shape)}, values {np.unique(labels)[:12].tolist()}."
-            )
+        checks.split(self.images, self.labels)
 
     def __len__(self):
         return len(self.images)
@@ -205,10 +183,8 @@ def from_arrays(images, labels=None, name="own images", seed=0):
             raise ValueError(f"labels must be [{len(images)}]; received {list(labels.shape)}.")
     if len(images) < 10:
         raise ValueError(f"images must be 10 or more, for three splits; received {len(images)}.")
-    if not isinstance(name, str) or not name:
-        raise TypeError(f"name must be a text; received {name!r}.")
     rng = np.random.default_rng(checks.integer("seed", seed, 0))
     tenth = len(images) // 10
     parts = np.split(rng.permutation(len(images)), [-2 * tenth, -tenth])
     splits = [Split(images[part], None if labels is None else labels[part]) for part in parts]
-    return Dataset(*splits, "arrays", name)
+    return Dataset(*splits, "arrays", checks.text("name", name))

@@ -178,8 +178,7 @@ def checked_images(vae, images):
         TypeError, ValueError: if the model is no `VAE`, its weights are beyond ±1e10 or NaN, or the
             images are not such as it takes.
     """
-    if not isinstance(vae, VAE):
-        raise TypeError(f"vae must be a vae_tf.VAE; received {type(vae).__name__}.")
+    checks.instance("vae", vae, VAE, "a vae_tf.VAE")
     vae.check_weights()
     return vae.checked_images(images)
 

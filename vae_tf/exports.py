@@ -13,7 +13,6 @@ layers: whoever runs them has to know which numbers are means, and how the other
 """
 
 import importlib.util
-import os
 from pathlib import Path
 
 import keras
@@ -71,10 +70,8 @@ def export_networks(vae, directory, format="saved_model", networks=tuple(NETWORK
         session = onnxruntime.InferenceSession("exported/decoder.onnx")
         (means,) = session.run(["mean"], {"latents": np.zeros([1, 8], np.float32)})
     """
-    if not isinstance(vae, VAE):
-        raise TypeError(f"vae must be a vae_tf.VAE; received {type(vae).__name__}.")
-    if not isinstance(directory, str | os.PathLike):
-        raise TypeError(f"directory must be a string or a Path; received {directory!r}.")
+    checks.instance("vae", vae, VAE, "a vae_tf.VAE")
+    directory = checks.path("directory", directory)
     format = checks.one_of("format", format, tuple(FORMATS))
     networks = [networks] if isinstance(networks, str) else networks
     networks = [checks.one_of("networks", name, tuple(NETWORKS)) for name in networks]

@@ -11,8 +11,6 @@ are what it does not know of: which latent dimensions are used, and what samples
 
 import importlib.util
 import math
-import os
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -52,14 +50,13 @@ class VAESummaries(keras.callbacks.Callback):
 
     def __init__(self, log_dir, images=None, num_samples=100, mean=False, seed=0):
         super().__init__()
-        if not isinstance(log_dir, str | os.PathLike):
-            raise TypeError(f"log_dir must be a string or a Path; received {log_dir!r}.")
+        log_dir = checks.path("log_dir", log_dir)
         if importlib.util.find_spec("tensorboard") is None:
             raise ModuleNotFoundError(
                 'TensorBoard is not found here: pip install "vae_tf[tensorboard]"',
                 name="tensorboard",
             )
-        self.folder = Path(log_dir, "model")
+        self.folder = log_dir / "model"
         self.images = images
         self.num_samples = checks.integer("num_samples", num_samples, 1, checks.MOST_IMAGES)
         self.mean = checks.boolean("mean", mean)
@@ -67,8 +64,7 @@ class VAESummaries(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Checks that the model has what is to be written, before any epoch."""
-        if not isinstance(self.model, VAE):
-            raise TypeError(f"the model must be a VAE; received {type(self.model).__name__}.")
+        checks.instance("the model", self.model, VAE, "a VAE")
         if self.images is not None:
             self.images = self.model.checked_images(self.images)
             self._kl_per_dimension()

@@ -10,11 +10,10 @@ import dataclasses
 import keras
 import numpy as np
 
-from .data import Dataset
+from .data import DATASET, Dataset
 from .engine import atomic, checks
-from .engine.batches import digest
 from .engine.course import Course
-from .engine.run_folder import open_run, plain_attributes
+from .engine.run_folder import identity_of, open_run
 from .model import LARGEST_BETA, VAE
 
 
@@ -189,7 +188,9 @@ def train(data, recipe=None, vae=None, seed=None, verbose="auto", directory=None
             more). The error names the update; its `vae` holds the last good weights, and so does
             the directory's `last_good.keras`.
     """
-    _check_arguments(data, recipe, vae)
+    checks.instance("data", data, Dataset, DATASET)
+    checks.instance("recipe", recipe, Recipe | None, "a Recipe, such as Recipe.writeup()")
+    checks.instance("vae", vae, VAE | None, "a vae_tf.VAE or None")
     split = data.train
     if recipe is None:
         recipe = Recipe() if split.labels is None else Recipe.writeup()
@@ -214,7 +215,8 @@ def train(data, recipe=None, vae=None, seed=None, verbose="auto", directory=None
     def fit(updates, **kwargs):
         vae.fit(sets[0], batch_size=recipe.batch_size, steps_per_epoch=updates, **kwargs)
 
-    with open_run(directory, _identity(recipe, vae, sets), vae.distribute_strategy) as folder:
+    identity = identity_of(vae, VAE, dataclasses.asdict(recipe), *sets)
+    with open_run(directory, identity, vae.distribute_strategy) as folder:
         course = Course(vae, sets, recipe.updates, folder)
         if course.left:
             if folder and verbose:
@@ -226,33 +228,3 @@ def train(data, recipe=None, vae=None, seed=None, verbose="auto", directory=None
         if folder:
             folder.finish(vae, history)
     return vae, history
-
-
-def _check_arguments(data, recipe, vae):
-    if not isinstance(recipe, Recipe | None):
-        found = recipe if isinstance(recipe, str) else type(recipe).__name__
-        raise TypeError(f"recipe must be a Recipe, such as Recipe.writeup(); received {found!r}.")
-    if not isinstance(data, Dataset):
-        raise TypeError(
-            "data must be what vae_tf.load_mnist or vae_tf.from_arrays returns; "
-            f"received {type(data).__name__}."
-        )
-    if not isinstance(vae, VAE | None):
-        raise TypeError(f"vae must be a vae_tf.VAE or None; received {type(vae).__name__}.")
-
-
-def _identity(recipe, vae, sets):
-    """Returns what the course of a training run depends on, as names and plain values."""
-    config = keras.saving.serialize_keras_object(vae.get_config())
-    arrays = {
-        "initial weights": vae.get_weights(),
-        "training images": sets[:1],
-        "validation images": sets[1:],
-    }
-    return {
-        **dataclasses.asdict(recipe),
-        "class": f"{type(vae).__module__}.{type(vae).__qualname__}",
-        **{f"model's {name}": value for name, value in config.items() if name != "name"},
-        **{f"model's {name}": value for name, value in plain_attributes(vae, VAE).items()},
-        **{f"SHA-256 of {name}": digest(values) for name, values in arrays.items()},
-    }

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..engine import atomic
+from ..data import DATASET
+from ..engine import atomic, checks
 
 
 def output_directory(data):
@@ -50,15 +51,10 @@ def record(directory, name, data, values, **provenance):
             is written then.
         FileNotFoundError: if there is no such directory.
     """
-    if not isinstance(name, str) or not name:
-        raise TypeError(f"name must be a text; received {name!r}.")
+    checks.text("name", name)
     if not isinstance(getattr(data, "name", None), str):
-        raise TypeError(
-            "data must be what vae_tf.load_mnist or vae_tf.from_arrays returns; "
-            f"received {type(data).__name__}."
-        )
-    if not isinstance(values, dict):
-        raise TypeError(f"values must be a dict of numbers; received {type(values).__name__}.")
+        raise TypeError(f"data must be {DATASET}; received {type(data).__name__}.")
+    checks.instance("values", values, dict, "a dict of numbers")
     if not Path(directory).is_dir():
         raise FileNotFoundError(f"{directory} is not a folder; use output_directory, or make it.")
     entry = _plain({"data": data.name, **provenance, **values}, name)

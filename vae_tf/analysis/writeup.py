@@ -173,8 +173,7 @@ def audit(vae, images, num_samples=500, seed=0, verbose=0):
     Raises:
         TypeError, ValueError: if an argument is of the wrong kind, shape or range.
     """
-    if not isinstance(vae, WriteupVAE):
-        raise TypeError(f"vae must be a WriteupVAE; received {type(vae).__name__}.")
+    checks.instance("vae", vae, WriteupVAE, "a WriteupVAE")
     images = vae.checked_images(images)
     return Audit(
         printed=Estimate.of(vae.elbo_terms(images, seed=[seed, PRINTED]).elbo),

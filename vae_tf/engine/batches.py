@@ -1,5 +1,6 @@
 """Arrays as `fit` and `evaluate` walk through them: batch after batch, pass after pass."""
 
+import functools
 import hashlib
 
 import keras
@@ -26,20 +27,17 @@ class Batches:
 
     def __init__(self, model, arrays, batch_size, shuffle, is_padded):
         self.model, self.shuffle, self.size = model, shuffle, len(arrays[0])
-        named = zip(("x", "y", "weights"), arrays, strict=True)
-        self.arrays = {  # on the device, once
-            name: tf.nest.map_structure(tf.convert_to_tensor, array)
-            for name, array in named
-            if array is not None
-        }
         self.batch_size = min(batch_size, self.size)
+        self.per_pass = -(-self.size // self.batch_size)
         # A short last batch is filled up with an image of weight 0; else it is a batch of its own.
         self.is_padded = is_padded and bool(self.size % self.batch_size)
+        named = zip(("x", "y", "weights"), arrays, strict=True)
+        arrays = {name: array for name, array in named if array is not None}
         if self.is_padded:
-            arrays = {"weights": tf.ones(self.size)} | self.arrays
-            row = tf.nest.map_structure(lambda array: tf.zeros_like(array[:1]), arrays)
-            self.arrays = tf.nest.map_structure(lambda *pair: tf.concat(pair, 0), arrays, row)
-        self.per_pass = -(-self.size // self.batch_size)
+            arrays = {"weights": np.ones(self.size, np.float32)} | arrays
+        # On the device, once, with zeros behind: a row of weight 0 at least.
+        fill_up = functools.partial(_filled_up, length=rounded_up(self.size + 1))
+        self.arrays = tf.nest.map_structure(fill_up, arrays)
         arrays = tf.nest.flatten(self.arrays)
         row = sum(np.prod(each.shape[1:]) * each.dtype.size for each in arrays)  # bytes
         rows = min(ROWS_PER_BLOCK, BYTES_PER_BLOCK // max(int(row), 1))
@@ -89,6 +87,18 @@ class Batches:
         rows = tf.TensorSpec([None], tf.int32)
         dataset = tf.data.Dataset.from_generator(positions, output_signature=rows).map(batch)
         return dataset.apply(tf.data.experimental.assert_cardinality(count))
+
+
+def rounded_up(count):
+    """Returns one of a few sizes, a quarter too large at most, so that few programs serve all."""
+    step = 1 << max(count.bit_length() - 3, 0)
+    return -(-count // step) * step
+
+
+def _filled_up(array, length):
+    array = tf.convert_to_tensor(array)
+    zeros = tf.zeros([length - len(array), *array.shape[1:]], array.dtype)
+    return tf.concat([array, zeros], axis=0)
 
 
 def as_in_keras(x, y=None, weights=None):

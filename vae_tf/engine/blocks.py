@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from . import private, replicas
-from .batches import as_in_keras
+from .batches import as_in_keras, rounded_up
 from .compiled import CompiledFunction
 from .state import BatchMean
 
@@ -60,9 +60,7 @@ class BlockRunner:
     def __init__(self, model, kind, batches, steps, per_call):
         self.model, self.kind, self.batches = model, kind, batches
         self.steps, self.per_call = steps, per_call
-        # A few sizes, an eighth too large at most, so that calls of any length need few programs.
-        step = 1 << max(per_call.bit_length() - 3, 0)
-        self.window = min(batches.per_block, -(-per_call // step) * step)
+        self.window = min(batches.per_block, rounded_up(per_call))
         self.recorded = [each for each in model.metrics if isinstance(each, BatchMean)]
         self.records = [np.zeros([0, len(self.recorded)], np.float32)]
         self.largest_loss = model.largest_loss
@@ -96,7 +94,7 @@ class BlockRunner:
             return logs, self.record()[None]
         rows = np.zeros([self.window, size], np.int32)  # `count` of them are looked at
         rows.flat[: len(positions)], count = positions, len(positions) // size
-        logs, records = self.block(self.batches.gather(rows), tf.constant(count))
+        logs, records = self.block(self.batches.arrays, tf.constant(rows), tf.constant(count))
         return logs, records.numpy()[:count]
 
     def _check(self, records):
@@ -125,22 +123,20 @@ class BlockRunner:
         model, arrays, size = self.model, self.batches.arrays, self.batches.batch_size
         if not model.runs_in_blocks():
             return None
-
-        def specs(*batch):
-            return tf.nest.map_structure(
-                lambda array: tf.TensorSpec([*batch, *array.shape[1:]], array.dtype), arrays
-            )
-
-        known, key = model.traced_blocks, (self.kind, str(specs(self.window, size)))
+        batch = tf.nest.map_structure(
+            lambda array: tf.TensorSpec([None, *array.shape[1:]], array.dtype), arrays
+        )
+        rows = tf.TensorSpec([self.window, size], tf.int32)
+        known, key = model.traced_blocks, (self.kind, str(batch), str(rows))
         if known is not None and key in known:
             return known[key]
         try:
             if self.kind == "train" and not model.optimizer.built:
                 model.optimizer.build(model.trainable_variables)
             step = getattr(model, f"{self.kind}_step")
-            step = CompiledFunction(lambda batch: step(as_in_keras(**batch)), specs(None))
+            step = CompiledFunction(lambda batch: step(as_in_keras(**batch)), batch)
             block = functools.partial(_block, step, self.recorded)
-            block = CompiledFunction(block, specs(self.window, size), tf.TensorSpec([], tf.int32))
+            block = CompiledFunction(block, arrays, rows, tf.TensorSpec([], tf.int32))
             made = functools.partial(step, compiled=False), block
         except Exception as error:
             private.raise_interrupt(error)
@@ -153,17 +149,21 @@ class BlockRunner:
         return made
 
 
-def _block(step, recorded, batches, count):
-    """Runs the first `count` of batches, [window, batch_size, ...].
+def _block(step, recorded, arrays, rows, count):
+    """Runs the first `count` of batches, whose images have these rows in arrays.
+
+    Args:
+        arrays: a structure of [N, ...].
+        rows: [window, batch_size].
 
     Returns:
         The logs of the last, and the record of each, [window, metrics], zero beyond `count`.
     """
     dtype = recorded[0].dtype if recorded else "float32"
-    size = tf.nest.flatten(batches)[0].shape[0]
+    size = rows.shape[0]
 
     def at(i):
-        return tf.nest.map_structure(lambda each: tf.gather(each, i), batches)
+        return tf.nest.map_structure(lambda each: _rows(each, tf.gather(rows, i)), arrays)
 
     def write(record, i, row):
         return tf.tensor_scatter_nd_update(record, [[i]], [tf.stack(row)]) if row else record
@@ -182,6 +182,12 @@ def _block(step, recorded, batches, count):
     start = tf.constant(0), at(0), record, row, logs
     _, _, record, row, logs = tf.while_loop(lambda i, *_: i < count, run, start)
     return logs, write(record, tf.maximum(count - 1, 0), row)
+
+
+def _rows(array, places):
+    """Returns rows of an array: XLA finds long ones faster than many short ones."""
+    found = tf.gather(tf.reshape(array, [array.shape[0], -1]), places)
+    return tf.reshape(found, [places.shape[0], *array.shape[1:]])
 
 
 def treats_images_apart(model):

@@ -2,6 +2,9 @@
 
 import math
 import numbers
+import os
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -73,15 +76,46 @@ def boolean(name, value):
     return bool(value)
 
 
+def instance(name, value, classes, wanted):
+    """Returns what is of one of these classes.
+
+    Raises:
+        TypeError: if it is of another; it names what is wanted, a text such as "a Path".
+    """
+    if not isinstance(value, classes):
+        is_plain = isinstance(value, str | bytes | numbers.Number | None)
+        found = repr(value) if is_plain else type(value).__name__
+        raise TypeError(f"{name} must be {wanted}; received {found}.")
+    return value
+
+
+def text(name, value):
+    """Returns a text that is not empty.
+
+    Raises:
+        TypeError: if it is none.
+    """
+    if not isinstance(value, str) or not value:
+        raise TypeError(f"{name} must be a text; received {value!r}.")
+    return value
+
+
+def path(name, value):
+    """Returns a path as a `Path`.
+
+    Raises:
+        TypeError: if it is neither a string nor a path.
+    """
+    return Path(instance(name, value, str | os.PathLike, "a string or a Path"))
+
+
 def function_of_images(name, value):
     """Returns a function.
 
     Raises:
         TypeError: if it cannot be called.
     """
-    if not callable(value):
-        raise TypeError(f"{name} must be a function of images; received {type(value).__name__}.")
-    return value
+    return instance(name, value, Callable, "a function of images")
 
 
 def array(name, values):
@@ -327,6 +361,38 @@ def supported_images(name, values, likelihood):
     if is_beyond or not np.isfinite(likelihood.log_prob(extremes)).all():
         raise ValueError(f"{name} must be within the support of {kind}; {found}.")
     return values.astype(likelihood.dtype.as_numpy_dtype)
+
+
+def split(images, labels):
+    """Does nothing, if images and labels are such as a `Split` holds.
+
+    Raises:
+        TypeError: if they are no arrays.
+        ValueError: if they are of another shape, type or range.
+    """
+    if not isinstance(images, np.ndarray) or not isinstance(labels, np.ndarray | None):
+        found = f"{type(images).__name__} and {type(labels).__name__}"
+        raise TypeError(f"a split needs NumPy arrays; received {found}.")
+    if images.dtype not in (np.uint8, np.float32) or images.ndim != 3:
+        raise ValueError(
+            "a split needs images [N, height, width] of uint8 or float32; received "
+            f"{images.dtype} {list(images.shape)}."
+        )
+    if images.dtype == np.uint8 and images.max(initial=0) > 1:
+        raise ValueError(
+            f"a split needs pixels of 0 or 1; received values up to {images.max()}. "
+            "Binarize them, as (images > 127).astype(np.uint8), or divide them by "
+            "np.float32(255) and override the model's `likelihood` (README, Change it)."
+        )
+    if labels is not None and (
+        labels.shape != images.shape[:1]
+        or labels.dtype.kind not in "ui"
+        or labels.min(initial=0) < 0
+    ):
+        raise ValueError(
+            f"a split of {len(images):,} images needs as many ints >= 0 for labels; received "
+            f"{labels.dtype} {list(labels.shape)}, values {np.unique(labels)[:12].tolist()}."
+        )
 
 
 def image_weights(name, weights, count):

@@ -7,12 +7,11 @@ run anything, nor write anywhere.
 """
 
 import json
-import os
 import zipfile
-from pathlib import Path
 
 import keras
 
+from . import checks
 from .trainer import Trainer
 
 MEMBERS = ["config.json", "metadata.json", "model.weights.h5"]
@@ -33,9 +32,8 @@ def load_model(path):
         FileNotFoundError: if there is no such file.
         ValueError: if the file is no such model, is damaged, of a newer format, or holds code.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"path must be a string or a Path; received {path!r}.")
-    if not Path(path).is_file():
+    path = checks.path("path", path)
+    if not path.is_file():
         raise FileNotFoundError(f"{path} is not a file; give one that vae.save wrote.")
     try:
         _check(path)

@@ -19,9 +19,11 @@ import io
 import json
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from . import atomic, checks, replicas
+from .batches import digest
 
 FORMAT = 2
 STATE, MODEL, HISTORY, LAST_GOOD = "state.npz", "model.keras", "history.csv", "last_good.keras"
@@ -91,7 +93,30 @@ def open_run(directory, identity, strategy=None):
         yield RunFolder(directory, identity, strategy)
 
 
-def plain_attributes(model, base):
+def identity_of(vae, base, settings, training_images, validation_images):
+    """Returns what the course of a run depends on, as names and plain values.
+
+    Args:
+        vae: the model in its first state; its class is `base` or one below it.
+        settings: how to train, a dict of plain values.
+        training_images, validation_images: arrays.
+    """
+    config = keras.saving.serialize_keras_object(vae.get_config())
+    arrays = {
+        "initial weights": vae.get_weights(),
+        "training images": [training_images],
+        "validation images": [validation_images],
+    }
+    return {
+        **settings,
+        "class": f"{type(vae).__module__}.{type(vae).__qualname__}",
+        **{f"model's {name}": value for name, value in config.items() if name != "name"},
+        **{f"model's {name}": value for name, value in _plain_attributes(vae, base).items()},
+        **{f"SHA-256 of {name}": digest(values) for name, values in arrays.items()},
+    }
+
+
+def _plain_attributes(model, base):
     """Returns the numbers and texts that subclasses of `base`, or this model alone, have added.
 
     They are attributes that no configuration need hold, and that training may depend on.

@@ -16,7 +16,6 @@ components). Everything measured in nats is per image.
 import base64
 import hashlib
 import json
-import os
 import re
 from pathlib import Path
 
@@ -24,8 +23,8 @@ import keras
 import numpy as np
 import tensorflow_probability as tfp
 
-from ..data import Dataset
-from ..engine import atomic
+from ..data import DATASET, Dataset
+from ..engine import atomic, checks
 from ..engine.pixels_in_turn import places
 from ..model import SMALLEST_SCALE, VAE
 from ..pixel_vae import MixtureVAE, PixelVAE
@@ -69,13 +68,8 @@ def export_explorer(vae, data, path):
         OSError: if `path` is a folder, or in a folder that does not exist or cannot be written.
     """
     path = _checked_path(path)
-    if not isinstance(vae, VAE):
-        raise TypeError(f"vae must be a vae_tf.VAE; received {type(vae).__name__}.")
-    if not isinstance(data, Dataset):
-        raise TypeError(
-            "data must be what vae_tf.load_mnist or vae_tf.from_arrays returns; "
-            f"received {type(data).__name__}."
-        )
+    checks.instance("vae", vae, VAE, "a vae_tf.VAE")
+    checks.instance("data", data, Dataset, DATASET)
     vae.check_weights()
     model = _model(vae)
     images = vae.checked_images(data.validation.images[:MAP_IMAGES])  # [N, height, width]
@@ -94,9 +88,7 @@ def export_explorer(vae, data, path):
 
 
 def _checked_path(path):
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"path must be a string or a Path; received {path!r}.")
-    path = Path(path)
+    path = checks.path("path", path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; give the name of a file in it.")
     if not path.parent.is_dir():
