@@ -260,14 +260,33 @@ def test_backup_and_restore_goes_on_where_it_was(images, tmp_path):
     assert_same(fresh, expected)
 
 
-@pytest.mark.slow
-def test_a_strategy_takes_keras_own_path(images):
-    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
-    with strategy.scope():
+@pytest.mark.parametrize(
+    "strategy", [tf.distribute.OneDeviceStrategy, tf.distribute.MirroredStrategy]
+)
+def test_a_strategy_of_one_device_trains_as_without(images, strategy):
+    with strategy(["/cpu:0"] if strategy is tf.distribute.MirroredStrategy else "/cpu:0").scope():
         vae = VAE(latent_dim=3, hidden_units=6)
-        vae.compile(keras.optimizers.Adam(0.01), jit_compile=False)
-    history = vae.fit(images, batch_size=16, epochs=5, verbose=0).history["loss"]
-    assert history[-1] < history[0] - 5
+        vae.compile(keras.optimizers.Adam(0.01))
+    history = vae.fit(images[:60], batch_size=16, epochs=3, validation_split=0.2, verbose=0)
+    alone, expected = fitted(images[:60], validation_split=0.2)
+    assert_same(vae, alone, rtol=2e-4, atol=2e-5)
+    for name, values in expected.history.items():
+        np.testing.assert_allclose(history.history[name], values, rtol=1e-4)
+    tested = [each.evaluate(images[:60], batch_size=16, verbose=0) for each in (vae, alone)]
+    np.testing.assert_allclose(*tested, rtol=1e-4)
+
+
+@pytest.mark.parametrize("how", [{}, {"jit_compile": False}], ids=["blocks", "batches"])
+def test_so_many_steps_are_tested_and_too_many_are_warned_of(images, how):
+    vae = VAE(latent_dim=3, hidden_units=6)
+    vae.compile(keras.optimizers.Adam(0.01), **how)
+    few = vae.evaluate(images[:60], batch_size=16, steps=2, verbose=0)
+    np.testing.assert_allclose(few, vae.evaluate(images[:32], batch_size=16, verbose=0), rtol=1e-5)
+    with pytest.warns(UserWarning, match="9 steps run out of data: 4 are made"):
+        many = vae.evaluate(images[:60], batch_size=16, steps=9, verbose=0)
+    np.testing.assert_allclose(many, vae.evaluate(images[:60], batch_size=16, verbose=0), rtol=1e-5)
+    with pytest.raises(ValueError, match=r"steps must be in .* received 0"):
+        vae.evaluate(images, steps=0)
 
 
 @pytest.mark.parametrize("length", [100, pytest.param(1, marks=pytest.mark.slow)])

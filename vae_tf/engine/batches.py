@@ -72,22 +72,6 @@ class Batches:
         """Returns what stands at these positions: a dict of images, and targets and weights."""
         return tf.nest.map_structure(lambda array: tf.gather(array, positions), self.arrays)
 
-    def as_dataset(self, count):
-        """Returns a dataset of the next `count` batches, as Keras takes them."""
-
-        def positions():
-            for _ in range(count):
-                yield self.take(1)
-
-        def batch(positions):
-            found = self.gather(positions)
-            targets = {"y": found["weights"]} if "weights" in found else {}
-            return as_in_keras(**targets | found)  # Keras drops weights that come without targets
-
-        rows = tf.TensorSpec([None], tf.int32)
-        dataset = tf.data.Dataset.from_generator(positions, output_signature=rows).map(batch)
-        return dataset.apply(tf.data.experimental.assert_cardinality(count))
-
 
 def rounded_up(count):
     """Returns one of a few sizes, a quarter too large at most, so that few programs serve all."""
@@ -117,6 +101,20 @@ def is_pipeline(x):
 def each_array(function, arrays):
     """Applies a function to every array in a structure, and leaves None where there is none."""
     return tf.nest.map_structure(lambda each: None if each is None else function(each), arrays)
+
+
+def weighted_by_class(arrays, weights):
+    """Returns images, targets and weights, these by the targets' classes, if such are given.
+
+    Raises:
+        ValueError: if there are no targets of one kind, or other weights already.
+    """
+    x, y, others = arrays
+    if weights is None:
+        return arrays
+    if y is None or tf.nest.is_nested(y) or others is not None:
+        raise ValueError("class_weight needs classes, as y, and no sample_weight beside it.")
+    return x, y, private.weights_of_classes(y, weights)
 
 
 def block_starts(steps, per_call):

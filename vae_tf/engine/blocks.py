@@ -64,6 +64,7 @@ class BlockRunner:
         self.recorded = [each for each in model.metrics if isinstance(each, BatchMean)]
         self.records = [np.zeros([0, len(self.recorded)], np.float32)]
         self.largest_loss = model.largest_loss
+        self.traced = {}  # of tests, meanwhile
         self.strategy = model.distribute_strategy
         self.record = replicas.reader(self.strategy, [metric.last for metric in self.recorded])
         self.single, self.block = self._traced() or (self._keras_own(), None)
@@ -127,8 +128,9 @@ class BlockRunner:
             lambda array: tf.TensorSpec([None, *array.shape[1:]], array.dtype), arrays
         )
         rows = tf.TensorSpec([self.window, size], tf.int32)
-        known, key = model.traced_blocks, (self.kind, str(batch), str(rows))
-        if known is not None and key in known:
+        # While a `fit` runs, its validation is not traced anew.
+        known, key = getattr(model.train_function, "traced", {}), (str(batch), str(rows))
+        if key in known:
             return known[key]
         try:
             if self.kind == "train" and not model.optimizer.built:
@@ -144,8 +146,7 @@ class BlockRunner:
                 "%s_step goes Keras's own way, as it cannot be traced: %s", self.kind, error
             )
             made = None
-        if known is not None:
-            known[key] = made
+        known[key] = made
         return made
 
 

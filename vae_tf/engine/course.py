@@ -126,7 +126,7 @@ class Course(keras.callbacks.Callback):
 
     def _columns(self):
         """Returns the history so far, of the updates before this `fit` too: a dict of arrays."""
-        made = self.vae.updates_so_far()
+        made = self.vae.train_function.updates()
         evaluated = np.array([update for update, _ in self.rows])
         terms = np.array([terms for _, terms in self.rows]).reshape(-1, len(OF_SETS))
         new = [*(made[name] for name in TERMS), evaluated, *terms.T]

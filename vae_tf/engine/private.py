@@ -9,6 +9,7 @@ import threading
 
 import keras
 import tensorflow as tf
+from keras.src.trainers.data_adapters import data_adapter_utils
 from tensorflow.python.framework import op_callbacks, ops
 
 _seeding = threading.RLock()
@@ -34,6 +35,11 @@ def ops_are_watched():
 def profiles_batches(callback):
     """Tells whether Keras's `TensorBoard` is to profile single batches, which it alone knows."""
     return getattr(callback, "_should_trace", False)
+
+
+def weights_of_classes(labels, weights):
+    """Returns the weight of each image's class, [N], as Keras has it where it is given arrays."""
+    return data_adapter_utils.class_weight_to_sample_weights(labels, weights)
 
 
 def raise_interrupt(error):

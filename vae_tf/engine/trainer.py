@@ -2,7 +2,7 @@
 
 Each call traces the model as it then is. The batches, epochs, callbacks, progress bar, validation
 and stopping are Keras's. What cannot run in blocks takes Keras's own path, without being told to:
-pipelines, a `tf.distribute` strategy, class weights, `run_eagerly=True`, `jit_compile=False`.
+pipelines, a `tf.distribute` strategy, `run_eagerly=True`, `jit_compile=False`.
 """
 
 import contextlib
@@ -10,13 +10,14 @@ import functools
 import inspect
 import math
 import types
+import warnings
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from . import checks, private, replicas
-from .batches import Batches, block_starts, digest, each_array, is_pipeline
+from .batches import Batches, block_starts, digest, each_array, is_pipeline, weighted_by_class
 from .blocks import PACKAGE, BlockRunner, treats_images_apart
 from .noise import draw_pixels
 from .state import BatchMean, Setting, weighted_mean
@@ -50,8 +51,6 @@ class Trainer(keras.Model):
 
     dynamic_binarization = False  # whether `fit` and `evaluate` take grey levels in [0, 1]
     largest_loss = math.inf  # `fit` on arrays raises `DivergenceError` where a loss is not below it
-    traced_blocks = None  # while a `fit` runs, that its validation need not be traced anew
-    _runner = None  # of the `fit` that runs
     _own_steps = 1  # batches in a call of Keras's own functions
 
     seed = Setting(checks.integer, 0, dtype="int64", doc="Of noise and order, an int in [0, 2³¹).")
@@ -247,17 +246,13 @@ class Trainer(keras.Model):
         if split and validation is None:
             kwargs["validation_data"] = each_array(lambda array: array[kept:], arrays)
             arrays = each_array(lambda array: array[:kept], arrays)
+        arrays = weighted_by_class(arrays, kwargs.pop("class_weight"))
         kwargs["validation_batch_size"] = kwargs["validation_batch_size"] or batch_size
         batches = Batches(self, arrays, batch_size, kwargs["shuffle"], self._may_pad())
         kwargs["shuffle"] = False  # Keras is given them in order
         if (steps := kwargs["steps_per_epoch"]) is not None:
             batches.is_endless, steps = True, checks.integer("steps_per_epoch", steps, 1)
         kwargs["steps_per_epoch"] = steps = steps or batches.per_pass
-        if kwargs["class_weight"] is not None or not self._takes_batches():
-            # Without an end, calls of several batches would run on beyond the epoch's.
-            kwargs["steps_per_epoch"] = None
-            with self._calling("train_function", None):
-                return super().fit(batches.as_dataset(steps), **kwargs)
         if replicas.are_processes(strategy):
             facts = {"seed": self.seed, "batch_size": batch_size, "steps": steps}
             facts["SHA-256 of arrays"] = digest(tf.nest.flatten(arrays))
@@ -265,11 +260,9 @@ class Trainer(keras.Model):
         kinds = ["train_batch", "batch", *["test_batch"] * is_pipeline(validation)]
         per_call = self._batches_per_call(batches, steps, callbacks, kinds)
         with self._calling("train_function", per_call):
-            self.traced_blocks = {}
-            self._runner = runner = BlockRunner(self, "train", batches, steps, per_call)
+            self.train_function = runner = BlockRunner(self, "train", batches, steps, per_call)
             if any(isinstance(each, keras.callbacks.TerminateOnNaN) for each in _listed(callbacks)):
                 runner.largest_loss = None
-            self.train_function = runner
             # Keras counts single updates; the dataset says where in the epoch each block begins.
             history = super().fit(self._starts(steps, per_call), **kwargs)
         history.updates = runner.updates()
@@ -284,23 +277,22 @@ class Trainer(keras.Model):
         Raises:
             TypeError, ValueError: if arrays or other arguments are not as `fit` takes them.
         """
-        kwargs |= {"steps": steps, "callbacks": callbacks}
+        kwargs["callbacks"] = callbacks
         x = replicas.as_numbers(self.distribute_strategy, x)
         if is_pipeline(x) or not self.compiled:
             # What `fit` validates on comes in as many batches a call as `fit` has set.
             inside = kwargs.get("_use_cached_eval_dataset")
             with self._calling("test_function", self.steps_per_execution if inside else None):
-                return super().evaluate(x, y, batch_size, sample_weight=sample_weight, **kwargs)
+                kwargs |= {"sample_weight": sample_weight, "steps": steps}
+                return super().evaluate(x, y, batch_size, **kwargs)
         is_checked = kwargs.pop("_use_cached_eval_dataset", False)
         arrays = (x, y, sample_weight) if is_checked else self._checked(x, y, sample_weight)
         batch_size = 32 if batch_size is None else checks.integer("batch_size", batch_size, 1)
-        if steps is not None or not (self.runs_in_blocks() or self._has_replicas()):
-            x, y, weights = arrays
-            y = weights if y is None else y  # Keras drops weights that come without targets
-            with self._calling("test_function", None):
-                return super().evaluate(x, y, batch_size, sample_weight=weights, **kwargs)
         batches = Batches(self, arrays, batch_size, False, self._may_pad())
-        kwargs["steps"] = steps = batches.per_pass
+        steps = batches.per_pass if steps is None else checks.integer("steps", steps, 1)
+        if steps > (most := batches.per_pass):
+            warnings.warn(f"{steps} steps run out of data: {most} are made", stacklevel=3)
+        kwargs["steps"] = steps = min(steps, batches.per_pass)
         per_call = self._batches_per_call(batches, steps, callbacks, ["test_batch"])
         with self._calling("test_function", per_call):
             self.test_function = BlockRunner(self, "test", batches, steps, per_call)
@@ -379,10 +371,6 @@ class Trainer(keras.Model):
             input_signature = [tf.TensorSpec([None, *self.image_shape], tf.float32)]
         return super().export(filepath, input_signature=input_signature, **kwargs)
 
-    def updates_so_far(self):
-        """Returns the metrics of every update that the running `fit` has made: as its `updates`."""
-        return self._runner.updates()
-
     def _checked(self, x, y, sample_weight):
         """Returns images, targets and weights, the last two maybe None, as arrays of one length."""
         x = self.trained_images(x)
@@ -399,21 +387,19 @@ class Trainer(keras.Model):
         """Lets Keras call one of its functions meanwhile, for so many batches at once.
 
         It is to be set, or is Keras's own, made once for every number; None is that of `compile`.
-        What is set here was set for a `fit` that may still run, and is set again.
+        Both were set for a `fit` that may still run, and are set again.
         """
-        names = name, "steps_per_execution", "_runner", "traced_blocks"
-        outer = {each: getattr(self, each, None) for each in names}
+        outer, own = (getattr(self, name), self.steps_per_execution), self.keras_functions
         self.steps_per_execution = steps = steps or self._own_steps
-        own, before = self.keras_functions, self.keras_functions.get((name, steps))
-        setattr(self, name, before)
+        setattr(self, name, own.get((name, steps)))
         try:
             with replicas.told_when_gone(self.distribute_strategy):
                 yield
         finally:
             if not isinstance(function := getattr(self, name), BlockRunner):
                 own[name, steps] = function
-            for each, value in outer.items():
-                setattr(self, each, value)
+            setattr(self, name, outer[0])
+            self.steps_per_execution = outer[1]
 
     def _has_default_strategy(self):
         is_current = self.distribute_strategy is tf.distribute.get_strategy()
@@ -421,10 +407,6 @@ class Trainer(keras.Model):
 
     def _has_replicas(self):
         return replicas.are_several(self.distribute_strategy)
-
-    def _takes_batches(self):
-        """Tells whether a `BlockRunner` may give out the batches of arrays, compiled or not."""
-        return self._has_default_strategy() or self._has_replicas()
 
     def _starts(self, steps, per_call):
         return replicas.to_each(self.distribute_strategy, block_starts(steps, per_call))
