@@ -155,6 +155,23 @@ def test_numbers_differ_and_programs_do_not(compilations):
     assert len(compilations) == 2  # one for each shape of the variable
 
 
+def test_a_function_within_another_brings_its_numbers_along(monkeypatch):
+    tried, spec = [], tf.TensorSpec([])
+    tracing = compiled._traced
+    monkeypatch.setattr(compiled, "_traced", lambda *each: tried.append(each) or tracing(*each))
+    inner = CompiledFunction(lambda x: 0.3 * x + 0.7, spec)
+    outer = CompiledFunction(
+        lambda x: tf.while_loop(lambda i, x: i < 3, lambda i, x: (i + 1, inner(x) + 0.3), (0, x))[
+            1
+        ],
+        spec,
+    )
+    assert len(tried) == 2  # so neither was traced a second time, without this
+    assert sorted(map(float, outer.traced.captured_inputs)) == pytest.approx([0.3, 0.7])
+    monkeypatch.undo()
+    assert float(outer(tf.constant(4.0))) == pytest.approx(0.3**3 * 4 + 1.0 * (1 + 0.3 + 0.09))
+
+
 def test_a_program_that_fails_raises_what_tensorflow_raises():
     program = CompiledFunction(
         lambda x: tf.debugging.check_numerics(1 / x, "bad"), tf.TensorSpec([])

@@ -6,6 +6,7 @@ Each has its reason beside it, and `tests/test_internals.py` fails when one is g
 import contextlib
 import random
 import threading
+import weakref
 
 import keras
 import tensorflow as tf
@@ -13,6 +14,9 @@ from keras.src.trainers.data_adapters import data_adapter_utils
 from tensorflow.python.framework import op_callbacks, ops
 
 _seeding = threading.RLock()
+# The inputs that numbers became, as long as something holds them: a function within another one
+# brings its own along, and each may be captured only once.
+_numbers = weakref.WeakValueDictionary()
 SIMPLE = (0.0, 0.5, 1.0, 2.0)  # sizes of numbers with which XLA computes faster than with others
 
 
@@ -58,7 +62,6 @@ def numbers_as_inputs():
     Graphs that differ in such numbers alone are then equal. One input serves all places of a value.
     TensorFlow has no other way to have a function that it traces capture a constant.
     """
-    numbers = {}
 
     def capture(op_type, inputs, attrs, outputs, op_name=None, graph=None):
         # A number in Python may be cast to the type of others before it is used.
@@ -70,10 +73,11 @@ def numbers_as_inputs():
         if abs(value) in SIMPLE:
             return None
         key = outputs[0].dtype, value.tobytes()
-        if key not in numbers:
+        number = _numbers.get(key)
+        if number is None:
             with tf.init_scope():
-                numbers[key] = tf.constant(value)
-        return [graph.capture(numbers[key])]
+                _numbers[key] = number = tf.constant(value)
+        return [graph.capture(number)]
 
     op_callbacks.add_op_callback(capture)
     try:
