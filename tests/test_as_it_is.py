@@ -462,6 +462,76 @@ def test_methods_are_called_as_keras(name):
     assert inspect.signature(getattr(VAE, name)) == inspect.signature(getattr(keras.Model, name))
 
 
+def test_tests_within_a_fit_are_of_any_length_and_of_the_model_as_it_then_is(images):
+    vae, found = VAE(latent_dim=3, hidden_units=6), []
+    vae.compile("sgd")
+
+    def test(epoch, logs):
+        for count in (50, 60, 50):  # with one window for all
+            found.append(vae.evaluate(images[:count], verbose=0, callbacks=[hears]))
+        vae.num_samples, vae.objective = 50, "iwae"
+        found.append(vae.evaluate(images[:50], verbose=0))
+
+    hears = keras.callbacks.LambdaCallback(on_test_batch_end=lambda batch, logs: None)
+    after = keras.callbacks.LambdaCallback(on_epoch_end=test)
+    vae.fit(images, verbose=0, callbacks=[after])
+    assert found[0] == found[2] != found[1]
+    assert found[3] == pytest.approx(vae.evaluate(images[:50], verbose=0))
+    assert found[3][0] < found[0][0] - 0.1  # the bound of fifty draws is a better one
+
+
+@pytest.mark.parametrize("how", ["forced", "unset"])
+@pytest.mark.parametrize("kind", ["arrays", "a pipeline"])
+def test_keras_functions_are_made_anew_when_asked(images, kind, how):
+    vae = VAE(latent_dim=3, hidden_units=6)
+    vae.compile("sgd", jit_compile=False)
+    data = {"x": images} if kind == "arrays" else {"x": tf.data.Dataset.from_tensors(images)}
+    vae.fit(**data, verbose=0)
+    kept = dict(vae.keras_functions)
+    vae.fit(**data, verbose=0)
+    assert vae.keras_functions == kept  # nothing was made anew
+    vae.encoder.trainable = False
+    before = vae.encoder.get_weights()
+    if how == "forced":
+        vae.make_train_function(force=True)
+    else:
+        vae.train_function = None
+    vae.fit(**data, verbose=0)
+    for old, new in zip(before, vae.encoder.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+TARGETS = {
+    "float64": np.eye(3)[np.arange(64) % 3],
+    "float16": np.linspace(0, 1, 64, dtype=np.float16),
+    "a tensor": tf.linspace(tf.zeros([], tf.float64), 1.0, 64),
+    "ints": np.arange(64),
+    "a list of numbers": np.linspace(0, 1, 64).tolist(),
+    "two": [np.arange(64), np.linspace(0, 1, 64)],
+    "named": {"a": np.arange(64), "b": np.linspace(0, 1, 64)},
+}
+
+
+@pytest.mark.parametrize("y", TARGETS.values(), ids=TARGETS)
+@pytest.mark.parametrize("how", [{}, {"jit_compile": False}], ids=["blocks", "batches"])
+def test_targets_are_those_that_keras_gives(images, y, how):
+    seen = []
+
+    class Sees(VAE):
+        def train_step(self, data):
+            _, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+            seen.append(tf.nest.map_structure(lambda each: f"{each.dtype} {each.shape[1:]}", y))
+            return super().train_step(data)
+
+    vae = Sees(latent_dim=2, hidden_units=4)
+    vae.compile("sgd", **how)
+    vae.fit(images, y, batch_size=16, verbose=0)
+    if isinstance(y, list) and np.ndim(y) == 1:  # Keras takes no list of numbers
+        y = np.array(y)
+    keras.Model.fit(vae, images, y, batch_size=16, verbose=0)
+    assert seen[0] == seen[-1]
+
+
 def test_arguments_may_stand_in_keras_order(images):
     vae = VAE(**SMALL)
     vae.compile("sgd", None, None, None, None, False, 2, True)

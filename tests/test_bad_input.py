@@ -194,7 +194,7 @@ FUNCTIONS = {
 }
 VALUE, TYPE = ValueError, TypeError
 WRONG_IMAGES = {  # functions of good images
-    "grey": (lambda x: x * 0.5, VALUE, r"0 and 1; .*\[0, 0.5\]. Binarize .*> 0.5\), or train"),
+    "grey": (lambda x: x * 0.5, VALUE, r"0 and 1; .*\[0, 0.5\]. Binarize .*> 0.5\), or override"),
     "grey levels": (
         lambda x: x * 255,
         VALUE,
@@ -329,6 +329,22 @@ BAD = {
         (dict(sample_weight=np.full(64, -1.0)), VALUE, r"sample_weight .* received .*\[-1, -1\]"),
         (dict(sample_weight=np.full(64, np.nan)), VALUE, "sample_weight .* received .*nan"),
         (dict(sample_weight=["a"] * 64), TYPE, "sample_weight must be an array of numbers"),
+        (dict(validation_steps=0), VALUE, "validation_steps must be .* received 0"),
+        (dict(validation_steps=1.5), TYPE, "validation_steps must be an int; received 1.5"),
+        (dict(validation_batch_size="a"), TYPE, "validation_batch_size must be an int"),
+        (dict(validation_freq=0), VALUE, "validation_freq must be .* received 0"),
+        (
+            dict(y=np.zeros(64), class_weight={0: np.nan}),
+            VALUE,
+            "class_weight must be finite and >= 0",
+        ),
+        (dict(class_weight={0: 1.0}), VALUE, "class_weight needs classes, as y"),
+        (
+            dict(y=np.zeros(64), class_weight={0: 1.0}, sample_weight=np.ones(64)),
+            VALUE,
+            "class_weight needs .* no sample_weight beside it",
+        ),
+        (dict(y={"a": np.zeros(64), "b": None}), VALUE, r"y must be as long as x.*received \(\)"),
         (dict(validation_split=-0.5), VALUE, "validation_split .* received -0.5"),
         (dict(validation_split=1.0), VALUE, "validation_split .* received 1.0"),
         (dict(validation_split=0.99), VALUE, "validation_split must leave .* 0.99 of 64"),
@@ -491,7 +507,7 @@ BAD = {
         (dict(images=lambda m: m.images[:9]), VALUE, "10 or more, for three splits; received 9"),
         (dict(images=np.full([20, 3, 3], np.nan)), VALUE, "images must be finite"),
         (dict(images="images"), TYPE, "array of numbers"),
-        (dict(labels=np.zeros(63, int)), VALUE, r"labels must be \[64\]; received \[63\]"),
+        (dict(labels=np.zeros(63, int)), VALUE, r"64 images needs as many ints .*\[63\]"),
         (dict(labels=np.full(64, -1)), VALUE, "ints >= 0"),
         (dict(labels=np.full(64, 0.5)), VALUE, "received float64"),
         (dict(labels=["a"] * 64), TYPE, "labels must be an array of numbers"),

@@ -62,7 +62,7 @@ def test_uniform_is_the_same_for_every_image():
 
 
 def test_independent_pixels_are_smoothed_frequencies(images):
-    model = independent_pixels(images, smoothing=2.0)
+    model = independent_pixels(images[..., None], smoothing=2.0)  # a channel is left out
     frequencies = (images.sum(axis=0) + 2) / (len(images) + 4)
     np.testing.assert_allclose(model.means[0], frequencies, rtol=1e-6)
     expected = scipy.stats.bernoulli(frequencies).logpmf(images[:50]).sum(axis=(1, 2))

@@ -10,6 +10,7 @@ import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from vae_tf import evaluation
 from vae_tf.analysis.bounds import active_units, bound_curve, inference_gaps
 from vae_tf.engine.distributions import Normal
 from vae_tf.engine.noise import EVALUATION, normals
@@ -343,6 +344,21 @@ def test_another_posterior_takes_the_place_of_the_encoders(vae, images):
         result.marginal_log_likelihood, expected.marginal_log_likelihood, rtol=1e-6
     )
     assert np.abs(result.elbo - evaluate(vae, images, num_samples=50).elbo).max() > 0.1
+
+
+def test_posteriors_are_made_of_some_images_at_a_time(vae, images, monkeypatch):
+    expected, sizes, posterior = evaluate(vae, images, num_samples=5), [], vae.posterior
+    monkeypatch.setattr(evaluation, "AT_ONCE", 7)
+
+    def watched(images):
+        sizes.append(images.shape[0])
+        return posterior(images)
+
+    found = evaluate(vae, images, num_samples=5, posterior=watched, images_per_chunk=4)
+    assert max(sizes) <= 7
+    np.testing.assert_allclose(found.kl, expected.kl, rtol=1e-6)
+    np.testing.assert_allclose(found.kl_per_dimension, expected.kl_per_dimension, rtol=1e-6)
+    np.testing.assert_allclose(found.elbo, expected.elbo, rtol=1e-6)
 
 
 def test_a_diagonal_gaussian_has_an_exact_kl_however_it_is_made(vae, images):

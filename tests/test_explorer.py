@@ -5,6 +5,7 @@ The browser tests need Chromium, its driver and the package selenium, and are sk
 
 import base64
 import contextlib
+import dataclasses
 import json
 import math
 import re
@@ -435,6 +436,8 @@ def test_images_without_labels_and_with_many_classes(vae, tmp_path):
     images = make_digits(600).validation.images
     plain = stored_in(export_explorer(vae, from_arrays(images), tmp_path / "plain.html"))
     assert (plain["labels"], plain["count"], plain["source"]) == (None, 60, "own images")
+    shirts = dataclasses.replace(make_digits(600), source="keras", name="Fashion-MNIST 28×28")
+    assert not stored_in(export_explorer(vae, shirts, tmp_path / "shirts.html"))["areDigits"]
     assert plain["picks"] == list(range(40))
     assert len(set(plain["opening"])) == 2
     data = from_arrays(images, np.arange(600) % 25)

@@ -411,6 +411,37 @@ def test_context_takes_other_values():
     assert axes.texts[1].get_text() == "−35.5 ± 0.1"
 
 
+def test_losses_of_densities_may_be_below_zero():
+    updates = np.arange(1, 101)
+    loss, kl = 20 / updates**0.5 - 400, 20 - 15 / updates**0.5
+    for levels in ({}, {"Gaussian": -300.0}):
+        (axes,) = figures.first_updates(loss, kl, levels).axes
+        low, high = axes.get_ylim()
+        assert low < loss.min() < kl.max() < high
+        assert not [text.get_text() for text in axes.texts if "-" in text.get_text()]
+    axes = figures.rate_distortion([2, 5], [-300, -340], ("a", "b")).axes[0]
+    assert [text for text in texts(axes) if text.startswith("ELBO 3")]
+    axes = figures.context(("a",), [0.0], [0.1], ("g",)).axes[0]
+    assert "0.00 ± 0.10" in texts(axes)
+
+
+def test_equal_sets_are_no_distance_apart_and_drawn_at_the_edge():
+    figure = figures.frechet(
+        [10, 20], [[2.0, 1.0], [0.0, 0.0]], [[0.1, 0.1], [0.0, 0.0]], ("a", "b")
+    )
+    assert "b: 0" in texts(figure.axes[0])
+    assert figure.axes[0].get_window_extent().height > 200  # nothing pushes it together
+
+
+def test_names_may_be_equal_and_many_latents_are_told_apart():
+    axes = figures.rows((IMAGES, DRAWS, MEANS), ("a", "a", "shapes"), columns=23).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "a", "shapes"]
+    axes = figures.kl_per_dimension(np.arange(64.0)).axes[0]
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert len(labels) == 32
+    assert labels[:2] == ["$z_{64}$", "$z_{62}$"]
+
+
 def test_rate_distortion_has_diagonals_where_the_elbo_is_constant():
     axes = make("rate_distortion").axes[0]
     curve, *diagonals = axes.lines
@@ -678,11 +709,12 @@ def test_reliability_shows_how_often_the_classifier_is_right():
         ("elbo_terms", ([1, 2], [1, np.nan], [1, 2]), "log_likelihood must hold finite numbers"),
         ("elbo_terms", ([1, 2], ["a", "b"], [1, 2]), "log_likelihood must hold finite numbers"),
         ("log_likelihood_comparison", ([1], [1], [[1]]), r"validation must be \[1\]; received"),
+        ("weights", (np.ones(3),), "log_weights must differ"),
         ("digits", (IMAGES[0],), r"images must be \[N, h, w\]; received \[14, 14\]"),
         ("digits", (IMAGES * 255,), r"values in \[0, 1\]; received values in \[0, 255\]"),
         ("digits", (IMAGES, 20, LABELS[1:]), "23 names are needed; received 22"),
         ("rows", ((IMAGES, DRAWS), ("one",)), "2 names are needed; received 1"),
-        ("rows", ((IMAGES, DRAWS[:3]), ("a", "b")), r"b must be \[23, 14, 14\]; received \[3,"),
+        ("rows", ((IMAGES, DRAWS[:3]), ("a", "b")), r"images\[1\] must be \[23, .*received \[3,"),
         ("binarization", (IMAGES, IMAGES[:3]), r"images must be \[23, h, w\]; received \[3,"),
         ("binarization", (np.ones((23, 28, 21)), IMAGES), "as wide as images; received 28x21 and"),
         ("reconstructions", (IMAGES, MEANS[:, :13], DRAWS), r"means must be \[23, 14, 14\]"),

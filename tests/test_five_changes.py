@@ -388,6 +388,22 @@ def test_grey_images_are_what_a_grey_likelihood_takes_and_others_do_not():
     counts.reconstruct(np.round(9 * images))
     with pytest.raises(ValueError, match="within the support of Poisson"):
         counts.reconstruct(-np.round(9 * images))
+    with pytest.raises(ValueError, match="must be whole numbers, as Poisson has them"):
+        counts.reconstruct(images + 0.25)
+
+
+def test_levels_that_a_categorical_likelihood_does_not_have_are_refused():
+    class Levels(VAE):
+        def likelihood(self, latents):
+            logits = tf.range(4.0) * self.decode(latents)[..., None]
+            return tfd.Independent(tfd.Categorical(logits=logits), 2)
+
+    vae, levels = Levels(image_shape=SHAPE), np.arange(4 * 2 * np.prod(SHAPE)) % 4
+    levels = levels.reshape(8, *SHAPE)
+    assert np.isfinite(vae_tf.evaluate(vae, levels, num_samples=2).elbo).all()
+    for wrong in (levels + 1, levels - 1, levels + 0.5):
+        with pytest.raises(ValueError, match=r"images must be .* Categorical"):
+            vae_tf.evaluate(vae, wrong, num_samples=2)
 
 
 def test_images_of_any_size_and_with_a_channel_train_alike():

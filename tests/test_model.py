@@ -206,6 +206,16 @@ def test_warm_up_raises_beta_linearly_whatever_the_blocks(images, length):
     np.testing.assert_allclose(logs["loss"], 4 * logs["kl"] - logs["log_likelihood"], rtol=1e-5)
 
 
+def test_a_value_that_keras_has_restored_is_the_one_that_is_told():
+    vae = VAE(beta=0.1, kl_warmup=7)
+    assert vae.beta == 0.1  # as it was given, not rounded to float32
+    for variable in vae.variables:
+        if variable.name in ("beta", "kl_warmup"):
+            variable.assign(2)
+    assert (vae.beta, vae.kl_warmup) == (2.0, 2)
+    assert vae.get_config()["beta"] == 2.0
+
+
 def test_beta_is_no_weight_and_stays_exact(images):
     vae = VAE(beta=0.1, kl_warmup=5)
     assert vae.count_params() == 53_716

@@ -77,7 +77,7 @@ def test_the_sample_has_a_folder_of_its_own(tmp_path, digits, monkeypatch):
 
 
 FOLDERS = {"shirts": "shirts", "My shirts, 2/3": "my-shirts-2-3", "MNIST": "mnist"}
-FOLDERS |= {"..": "own-images", "../../x": "x"}
+FOLDERS |= {"..": "own-images", "../../x": "x", "sample": "own-sample"}
 
 
 @pytest.mark.parametrize(("name", "folder"), FOLDERS.items())
@@ -94,6 +94,8 @@ def test_mnist_goes_to_the_published_folder(tmp_path, monkeypatch, digits):
     monkeypatch.setenv("VAE_TF_FIGURES", str(tmp_path))
     data = dataclasses.replace(digits, source="cache", name="MNIST")
     assert results.output_directory(data) == tmp_path
+    data = dataclasses.replace(digits, source="keras", name="Fashion-MNIST 28×28")
+    assert results.output_directory(data) == tmp_path / "fashion-mnist-28-28"
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,11 @@ def test_frechet_distance_against_scipy():
     assert samples.frechet_distance(OTHERS, FEATURES) == pytest.approx(expected, rel=1e-9)
 
 
+def test_equal_sets_are_no_distance_apart_and_classes_may_be_floats():
+    assert 0 <= samples.frechet_distance(FEATURES, FEATURES) < 1e-9
+    assert samples.total_variation([0.0, 1.0], np.array([0, 1], np.uint8)) == 0
+
+
 def test_frechet_distance_with_fewer_images_than_features():
     assert samples.frechet_distance(FEATURES[:3], FEATURES[:3]) == pytest.approx(0, abs=1e-6)
     assert samples.frechet_distance(FEATURES[:3], FEATURES[3:6]) > 0

@@ -12,7 +12,7 @@ test         the other 9,000 digits of the test set   the last 500         final
 
 "First" is in the order of the content: digits are sorted by the SHA-256 of their 28x28 bytes, ties
 by label. TensorFlow Datasets shuffles and Keras does not; sorted, both give the same splits.
-The sample's digits are all in MNIST's training set, so pretrained weights have seen them.
+The sample is part of MNIST's training set: pretrained weights have seen its digits.
 """
 
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from .sources import fashion, mnist
 from .sources.pixels import BINARIZATIONS, binarize, check_form, draw_once, grey_levels
 
 DATASET = "what vae_tf.load_mnist or vae_tf.from_arrays returns"  # for errors
+SAMPLE = "5,000-digit sample of "
 MNIST_CUTS, SAMPLE_CUTS = (60_000, 61_000), (4_000, 4_500)  # train | validation | test
 
 
@@ -61,10 +62,10 @@ class Split:
                 f"balanced needs labels; {self} has none. Give some, or train with a recipe whose "
                 "images_per_class is None, such as Recipe()."
             )
-        labels = np.unique(self.labels)
-        each = [np.flatnonzero(self.labels == label)[:per_class] for label in labels]
-        count = min(map(len, each))
-        keep = np.sort(np.concatenate([where[:count] for where in each]))  # [classes * count]
+        labels, counts = np.unique(self.labels, return_counts=True)
+        count = min(per_class, counts.min())
+        each = [np.flatnonzero(self.labels == label)[:count] for label in labels]
+        keep = np.sort(np.concatenate(each))  # [classes * count]
         return Split(self.images[keep], self.labels[keep])
 
 
@@ -83,6 +84,11 @@ class Dataset:
     def is_sample(self):
         """Whether these are the 5,000 digits: say so beside every number."""
         return self.source == "sample"
+
+    @property
+    def is_mnist(self):
+        """Whether these are digits of MNIST."""
+        return self.source != "arrays" and self.name.removeprefix(SAMPLE).startswith("MNIST")
 
 
 def load_mnist(source="auto", size=14, binarization="threshold"):
@@ -114,7 +120,7 @@ def load_mnist(source="auto", size=14, binarization="threshold"):
     parts, source = mnist.load(source)
     is_sample = source == "sample"
     cuts = SAMPLE_CUTS if is_sample else MNIST_CUTS
-    name = "5,000-digit sample of MNIST" if is_sample else "MNIST"
+    name = f"{SAMPLE}MNIST" if is_sample else "MNIST"
     return _dataset(parts, cuts, source, name, size, binarization)
 
 
@@ -142,10 +148,8 @@ def load_fashion_mnist(source="auto", size=28, binarization="none"):
 
 def _dataset(parts, cuts, source, name, size, binarization):
     """Returns the data set of parts of (grey images [N, 28, 28], labels [N])."""
-    if binarization == "threshold":
-        images = np.concatenate([binarize(images, size) for images, _ in parts])
-    else:
-        images = np.concatenate([grey_levels(images, size) for images, _ in parts])
+    to_pixels = binarize if binarization == "threshold" else grey_levels
+    images = np.concatenate([to_pixels(images, size) for images, _ in parts])
     labels = np.concatenate([labels for _, labels in parts])
     train, *held_out = np.split(images, cuts)
     if binarization == "dynamic":
@@ -177,10 +181,8 @@ def from_arrays(images, labels=None, name="own images", seed=0):
         images = checks.finite("images", images.astype(np.float32))
     else:
         images = checks.binary_images("images", images)
-    if labels is not None:
-        labels = checks.array("labels", labels)
-        if labels.shape[:1] != images.shape[:1]:
-            raise ValueError(f"labels must be [{len(images)}]; received {list(labels.shape)}.")
+    labels = None if labels is None else checks.array("labels", labels)
+    checks.split(images, labels)
     if len(images) < 10:
         raise ValueError(f"images must be 10 or more, for three splits; received {len(images)}.")
     rng = np.random.default_rng(checks.integer("seed", seed, 0))

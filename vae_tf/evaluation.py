@@ -15,7 +15,6 @@ the work is cut into chunks, two models meet the same noise, and more draws exte
 other posteriors than `engine.distributions.Normal` depends on the cut.)
 """
 
-import contextlib
 import dataclasses
 import functools
 import math
@@ -27,11 +26,13 @@ import tensorflow_probability as tfp
 
 from .engine import checks
 from .engine.chunks import sum_over_draws
-from .engine.distributions import as_independent
+from .engine.distributions import closed_form_kl
 from .engine.noise import EVALUATION
 from .model import VAE
 
 tfd = tfp.distributions
+
+AT_ONCE = 1_000  # images whose posteriors are in memory together
 
 
 class Estimate(NamedTuple):
@@ -120,9 +121,9 @@ def evaluate(
         num_samples: K >= 1, draws of z per image; all of them serve E_q[log p(x|z)] as well.
         seed: an int in [0, 2³¹).
         verbose: 1 shows progress.
-        posterior: a function from images [B, height, width] to q(z|x), in place of `vae.posterior`.
-        images_per_chunk, samples_per_chunk: how much is computed at once. Memory and speed depend
-            on it, results do not.
+        posterior: a function from a tensor [B, height, width] to q(z|x), in place of
+            `vae.posterior`; it is traced.
+        images_per_chunk, samples_per_chunk: how much is computed at once, for memory and speed.
 
     Returns:
         `Evaluation`, in nats per image.
@@ -149,17 +150,11 @@ def evaluate_with(posterior, vae, arrays, num_samples, seed, verbose, *chunks):
     """
     num_samples = checks.integer("num_samples", num_samples, 1)
     seed = checks.integer("seed", seed, 0)
-    found = posterior(*arrays)
-    if not isinstance(found, tfd.Distribution) or found.batch_shape != [len(arrays[0])]:
-        raise ValueError(
-            f"posterior must give a distribution of batch shape [{len(arrays[0])}]; received "
-            f"{getattr(found, 'batch_shape', type(found).__name__)}."
-        )
-    exact, per_dimension = exact_kl(found, vae.prior())
+    kl, per_dimension = exact_kl(posterior, vae.prior(), arrays)
     log_likelihood, log_ratio, (bound,) = importance_sample(
         posterior, vae, arrays, [num_samples], seed, verbose, *chunks
     )
-    kl = log_ratio if exact is None else exact
+    kl = log_ratio if kl is None else kl
     return Evaluation(
         elbo=log_likelihood - kl,
         log_likelihood=log_likelihood,
@@ -232,15 +227,15 @@ def _add_samples(make_posterior, vae, seed, block, arrays, span, sums):
     return tf.while_loop(lambda first, *_: first < span[2], add, (span[1], *sums))[1:]
 
 
-def exact_kl(posterior, prior):
+def exact_kl(posterior, prior, arrays):
     """Returns KL[q ‖ p], [N], and its mean over images by dimension, [L]; None if not known."""
-    pair = [as_independent(posterior), as_independent(prior)]
-    with contextlib.suppress(NotImplementedError):
-        if all(isinstance(each, tfd.Independent) for each in pair):
-            each = tfd.kl_divergence(*(each.distribution for each in pair)).numpy()
-            if each.shape[1:] == posterior.event_shape == prior.event_shape:  # [N, L]
-                each = each.astype(np.float64)
-                return each.sum(axis=1), each.mean(axis=0)
-    with contextlib.suppress(NotImplementedError):
-        return tfd.kl_divergence(posterior, prior).numpy().astype(np.float64), None
-    return None, None
+    parts = []
+    for start in range(0, len(arrays[0]), AT_ONCE):
+        part = [each[start : start + AT_ONCE] for each in arrays]
+        found = posterior(*part)
+        checks.batch_of_distributions("posterior", found, len(part[0]))
+        parts.append(closed_form_kl(found, prior))
+    if parts[0] is None:
+        return None, None
+    kl = np.concatenate(parts)
+    return (kl, None) if kl.ndim == 1 else (kl.sum(axis=1), kl.mean(axis=0))

@@ -73,7 +73,7 @@ class VAE(Trainer):
         kl_warmup: batches over which that weight rises linearly from 0 to beta, an int >= 0
             (Bowman et al., 2016); 0 is none. Each batch is one update, unless the optimizer
             accumulates gradients. In `evaluate` and validation the weight is beta.
-        num_samples: draws of z per image in training, an int >= 1.
+        num_samples: draws of z per image in `fit` and Keras's `evaluate`, an int >= 1.
         objective: what training maximizes: "elbo", or "iwae", the bound from `num_samples` draws.
         dynamic_binarization: True has `fit` and `evaluate` take grey levels in [0, 1], and draw
             pixels from them, anew in every update. Images of 0 and 1 stay as they are.
@@ -206,7 +206,7 @@ class VAE(Trainer):
     def loss_per_image(self, images, seed, kl_weight):
         """Returns the loss of each image, and the terms of its ELBO, which are reported beside it.
 
-        Training, tests and the watch for divergence call it. A loss of one's own is written here.
+        `fit` and Keras's `evaluate` call it; `train` does, to notice divergence.
 
         Args:
             images: [B, height, width].
@@ -268,7 +268,7 @@ class VAE(Trainer):
             mean: True gives the means of p(x|z), of the same z, instead of draws from it.
 
         Returns:
-            [num_images, height, width]: draws, of the likelihood's type, or means, float32.
+            [num_images, height, width]: draws, of the likelihood's type, or means, floats.
 
         Raises:
             TypeError, ValueError: if an argument is of the wrong kind or out of range, or weights

@@ -72,8 +72,8 @@ class MixtureVAE(VAE):
 class PixelVAE(MixtureVAE):
     """A `MixtureVAE` whose likelihood is that of pixels in turn, left to right and row by row.
 
-    What a pixel is told of the code is the code's image, `context` numbers for every pixel, which
-    the decoder makes. With pixels in turn a decoder may do without the code: watch the KL.
+    The decoder turns the code into `context` numbers for each pixel. A pixel depends on these, and
+    on the pixels before it. With pixels in turn a decoder may do without the code: watch the KL.
 
     Args:
         features: of each pixel in the hidden layers over the pixels before, an int >= 1.
@@ -87,7 +87,7 @@ class PixelVAE(MixtureVAE):
     """
 
     def __init__(self, features=32, layers=4, context=7, code_units=48, **kwargs):
-        # Before the model, because it makes its decoder at once.
+        # Before the model is made, because that calls `make_decoder`.
         self.context = checks.integer("context", context, 1, 2**10)
         self.code_units = checks.integer("code_units", code_units, 1, 2**16)
         super().__init__(**kwargs)

@@ -92,9 +92,9 @@ class VAESummaries(keras.callbacks.Callback):
         self.writer.close()
 
     def _kl_per_dimension(self):
-        posterior, prior = self.model.posterior(self.images), self.model.prior()
-        _, kl = exact_kl(posterior, prior)
+        _, kl = exact_kl(self.model.posterior, self.model.prior(), (self.images,))
         if kl is None:
+            posterior, prior = self.model.posterior(self.images[:1]), self.model.prior()
             raise ValueError(
                 "the KL by dimension needs a posterior and a prior that are independent over "
                 "dimensions and have a KL in closed form; received "

@@ -71,11 +71,10 @@ class Recipe:
 
     @classmethod
     def full(cls):
-        """All 60,000 digits, for the same architecture. Some three minutes on two cores."""
+        """All 60,000 digits, for the same architecture. Two minutes or three on two cores."""
         return cls(
             updates=120_000,
             batch_size=256,
-            learning_rate=1e-2,
             num_samples=2,
             kl_warmup=0.2,
             evaluate_every=1_000,
@@ -96,7 +95,7 @@ class Recipe:
             warmup_steps=warmup_steps,
         )
         average = {} if self.averaging is None else dict(use_ema=True, ema_momentum=self.averaging)
-        # A name that Keras numbers is kept by TensorFlow for ever.
+        # TensorFlow never lets go of the names that Keras numbers.
         return keras.optimizers.Adam(schedule, **average, name="adam")
 
     def compile(self, vae):
@@ -129,13 +128,11 @@ class History:
     @classmethod
     def of(cls, columns):
         """Returns the history in a dict of the arrays that `Course.columns` has."""
-        training, validation = (
+        sets = (
             {term: columns[f"{kind}_{term}"] for term in ("log_likelihood", "kl")}
             for kind in ("training", "validation")
         )
-        return cls(
-            columns["log_likelihood"], columns["kl"], columns["evaluated"], training, validation
-        )
+        return cls(columns["log_likelihood"], columns["kl"], columns["evaluated"], *sets)
 
     @property
     def updates(self):
@@ -160,8 +157,8 @@ def train(data, recipe=None, vae=None, seed=None, verbose="auto", directory=None
 
     Args:
         data: a `Dataset`, such as `load_mnist` or `from_arrays` returns.
-        recipe: a `Recipe`. None is `Recipe.writeup()`, or `Recipe()`, which takes all images, if
-            they have no labels.
+        recipe: a `Recipe`. None is `Recipe.writeup()` for MNIST, else `Recipe()`, which takes all
+            images.
         vae: the `VAE` to train, of whatever class; if None, a new one of the writeup's
             architecture, for images of this size.
         seed: of noise and order of the images, and of a new model's weights, an int in [0, 2³¹).
@@ -180,8 +177,8 @@ def train(data, recipe=None, vae=None, seed=None, verbose="auto", directory=None
     Raises:
         TypeError: if an argument is of the wrong kind.
         ValueError: if there are fewer images than one batch takes, or if they do not fit the
-            model, or if the directory holds another run (model, recipe, seed or images), or is
-            damaged; nothing is changed then.
+            model, whose loss has to be finite, or if the directory holds another run (model,
+            recipe, seed or images), or is damaged, and is left as it was.
         OSError: if the directory cannot be written to, or another process is training in it.
         DivergenceError: if a loss is not finite, or exceeds the loss before training by more than
             ten times its size (or ten times what a coin toss for every pixel costs, if that is
@@ -193,13 +190,14 @@ def train(data, recipe=None, vae=None, seed=None, verbose="auto", directory=None
     checks.instance("vae", vae, VAE | None, "a vae_tf.VAE or None")
     split = data.train
     if recipe is None:
-        recipe = Recipe() if split.labels is None else Recipe.writeup()
+        recipe = Recipe.writeup() if data.is_mnist else Recipe()
     if recipe.images_per_class is not None:
         split = split.balanced(recipe.images_per_class)
     if len(split) < recipe.batch_size:
         raise ValueError(
-            f"a batch takes {recipe.batch_size} images; received {len(split)} training images. "
-            "Choose a smaller batch_size."
+            f"a batch takes {recipe.batch_size} images; received {len(split)} training images, of "
+            f"{len(data.train)} with images_per_class={recipe.images_per_class}. Choose a smaller "
+            "batch_size, or other images_per_class."
         )
     seed = None if seed is None else checks.integer("seed", seed, 0)
     if vae is None:

@@ -165,7 +165,7 @@ def fit_mixture(
         means = (sums + smoothing) / (members[:, None] + 2 * smoothing)
         if len(objective) > 1 and objective[-1] - objective[-2] < tolerance:
             break
-    shape = (count, *np.shape(images)[1:])
+    shape = (count, *np.shape(images)[1:3])
     return BernoulliMixture(weights / weights.sum(), means.reshape(shape)), np.array(objective)
 
 

@@ -233,7 +233,7 @@ def principal_components(features, count):
     """
     from sklearn.decomposition import PCA
 
-    features = [checks.table("features", values) for values in features]
+    features = [checks.table("features", values, 1 + (not i)) for i, values in enumerate(features)]
     count = checks.integer("count", count, 1, min(features[0].shape))
     with threadpool_limits(1):
         analysis = PCA(count, svd_solver="covariance_eigh").fit(features[0])
@@ -257,6 +257,8 @@ def tsne(codes, perplexity=30.0, seed=0):
     from sklearn.manifold import TSNE
 
     codes = checks.table("codes", codes, 2)
+    if codes.shape[1] < 2:
+        raise ValueError(f"codes must be [N, L], L >= 2; received {list(codes.shape)}.")
     seed = checks.integer("seed", seed, 0)
     if checks.positive("perplexity", perplexity) >= len(codes):
         raise ValueError(f"perplexity must be < {len(codes)}, the codes; received {perplexity}.")
@@ -267,7 +269,7 @@ def tsne(codes, perplexity=30.0, seed=0):
 def _classify(make, choices, features, labels):
     """Fits `make(choice)` to training digits, chooses by validation digits, tests on the rest."""
     features = [checks.table("features", values).astype(np.float32) for values in features]
-    labels = [np.asarray(values) for values in labels]
+    labels = [checks.array("labels", values) for values in labels]
     shapes = [values.shape for values in features + labels]
     if len(features) != 3 or [len(f) for f in features] != [len(y) for y in labels]:
         raise ValueError(f"features and labels must be of three sets; received {shapes}.")

@@ -30,8 +30,9 @@ def output_directory(data):
     directory = Path(base)
     if data.is_sample:
         directory /= "sample"
-    elif data.source == "arrays" or not data.name.startswith("MNIST"):
-        directory /= "-".join(re.findall(r"\w+", data.name.lower())) or "own-images"
+    elif not data.is_mnist:
+        name = "-".join(re.findall(r"\w+", data.name.lower()))
+        directory /= f"own-{name or 'images'}" if name in ("", "sample") else name
     directory.mkdir(parents=True, exist_ok=True)
     return directory
 

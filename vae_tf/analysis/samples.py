@@ -29,7 +29,7 @@ def total_variation(classes, others):
         values = np.asarray(values)
         if values.ndim != 1 or not values.size or not np.isin(values, range(CLASSES)).all():
             raise ValueError(f"{name} must be [N], N >= 1, 0 to 9; received {values!r}.")
-        shares.append(np.bincount(values, minlength=CLASSES) / len(values))
+        shares.append(np.bincount(values.astype(int), minlength=CLASSES) / len(values))
     return float(np.abs(shares[0] - shares[1]).sum() / 2)
 
 
@@ -53,7 +53,7 @@ def frechet_distance(real, generated):
         # A root of Σ₁Σ₂ has the roots of its eigenvalues, which are real and not negative.
         product = scipy.linalg.eigvals(first @ second).real.clip(0)
     between = np.sum((real.mean(axis=0) - generated.mean(axis=0)) ** 2)
-    return float(between + np.trace(first + second) - 2 * np.sqrt(product).sum())
+    return max(0.0, float(between + np.trace(first + second) - 2 * np.sqrt(product).sum()))
 
 
 def precision_recall(real, generated, neighbours=NEIGHBOURS):

@@ -11,6 +11,7 @@ import dataclasses
 
 import numpy as np
 
+from ..data import DATASET, Dataset
 from ..engine import checks
 from ..evaluation import Evaluation, evaluate
 from ..model import VAE
@@ -67,6 +68,8 @@ def train_all(data, models, recipe=None, seeds=(0,), num_samples=500, workers=2)
     recipe = Recipe.writeup() if recipe is None else recipe
     num_samples = checks.integer("num_samples", num_samples, 1)
     workers = checks.integer("workers", workers, 1)
+    if len(checks.instance("data", data, Dataset, DATASET).validation) < 2:
+        raise ValueError(f"two validation images are needed, or more; {data.validation} has fewer.")
     groups = {}
     for place, model in enumerate(models):
         groups.setdefault(_shape(_new(model, seeds[0])), []).append(place)

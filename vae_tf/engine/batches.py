@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from . import private
+from . import checks, private
 
 # What a call of the program is given at most. The first makes the millisecond that a call costs a
 # small share of it; the second keeps memory small where images are large.
@@ -42,7 +42,7 @@ class Batches:
         row = sum(np.prod(each.shape[1:]) * each.dtype.size for each in arrays)  # bytes
         rows = min(ROWS_PER_BLOCK, BYTES_PER_BLOCK // max(int(row), 1))
         self.per_block = max(1, rows // self.batch_size)
-        self.is_endless = False  # else the first pass begins with the first batch that is taken
+        self.is_endless = False  # True begins within the pass where the last `fit` stopped
         self.rest = None  # of the pass, as positions
 
     def take(self, count):
@@ -103,18 +103,25 @@ def each_array(function, arrays):
     return tf.nest.map_structure(lambda each: None if each is None else function(each), arrays)
 
 
+def as_target(array):
+    """Returns an array of targets as Keras gives it to `train_step`: floats are of its own type."""
+    array = tf.convert_to_tensor(array)
+    return tf.cast(array, keras.config.floatx()) if array.dtype.is_floating else array
+
+
 def weighted_by_class(arrays, weights):
     """Returns images, targets and weights, these by the targets' classes, if such are given.
 
     Raises:
-        ValueError: if there are no targets of one kind, or other weights already.
+        ValueError: if there are no targets, several, or other weights already.
     """
     x, y, others = arrays
     if weights is None:
         return arrays
     if y is None or tf.nest.is_nested(y) or others is not None:
         raise ValueError("class_weight needs classes, as y, and no sample_weight beside it.")
-    return x, y, private.weights_of_classes(y, weights)
+    weights = private.weights_of_classes(y, weights)
+    return x, y, checks.image_weights("class_weight", weights, len(x))
 
 
 def block_starts(steps, per_call):

@@ -27,7 +27,8 @@ class DivergenceError(ArithmeticError):
     """Training went wrong: the loss of an update is not finite, or far too large.
 
     Attributes:
-        update: the number of that update's batch, as the optimizer counts them, from 1.
+        update: the number of that update's batch, as the optimizer counts them, from 1; one more
+            than there were, if the last update left a loss that is too high.
         loss: its loss, before the update.
         vae: from `train`: the model after update − 2 updates, the last whose loss was fine.
     """
@@ -50,21 +51,23 @@ class BlockRunner:
     """What Keras calls in place of its train or test function: it runs the next batches.
 
     Args:
-        model: a `BlockTrainer`.
+        model: a `Trainer`.
         kind: "train" or "test".
         batches: `Batches`.
         steps: batches in an epoch.
         per_call: batches in a call.
+        known: what was traced before and still holds, a dict, to which this adds.
     """
 
-    def __init__(self, model, kind, batches, steps, per_call):
+    def __init__(self, model, kind, batches, steps, per_call, known):
         self.model, self.kind, self.batches = model, kind, batches
         self.steps, self.per_call = steps, per_call
         self.window = min(batches.per_block, rounded_up(per_call))
         self.recorded = [each for each in model.metrics if isinstance(each, BatchMean)]
         self.records = [np.zeros([0, len(self.recorded)], np.float32)]
         self.largest_loss = model.largest_loss
-        self.traced = {}  # of tests, meanwhile
+        self.known = known
+        self.traced = {}  # what its validation has traced while this `fit` runs
         self.strategy = model.distribute_strategy
         self.record = replicas.reader(self.strategy, [metric.last for metric in self.recorded])
         self.single, self.block = self._traced() or (self._keras_own(), None)
@@ -113,32 +116,35 @@ class BlockRunner:
     def _keras_own(self):
         """Returns what runs one batch by the function that Keras makes of the model's step."""
         model, name = self.model, f"{self.kind}_function"
-        if name not in (own := model.keras_functions):
+        one = name, "one batch, given"  # whatever `steps_per_execution` is
+        if one not in (own := model.keras_functions):
             getattr(model, f"make_{name}")()
-            own[name] = getattr(model, name)
+            own[one] = getattr(model, name)
         deal = functools.partial(replicas.shares, self.strategy)
-        return lambda batch: own[name](iter([as_in_keras(**deal(batch))]))
+        return lambda batch: own[one](iter([as_in_keras(**deal(batch))]))
 
     def _traced(self):
         """Returns what runs one batch, plainly, and what runs a block of them, or None."""
-        model, arrays, size = self.model, self.batches.arrays, self.batches.batch_size
+        model = self.model
         if not model.runs_in_blocks():
             return None
-        batch = tf.nest.map_structure(
-            lambda array: tf.TensorSpec([None, *array.shape[1:]], array.dtype), arrays
+        whole = tf.nest.map_structure(
+            lambda array: tf.TensorSpec(array.shape, array.dtype), self.batches.arrays
         )
-        rows = tf.TensorSpec([self.window, size], tf.int32)
-        # While a `fit` runs, its validation is not traced anew.
-        known, key = getattr(model.train_function, "traced", {}), (str(batch), str(rows))
-        if key in known:
-            return known[key]
+        batch = tf.nest.map_structure(
+            lambda spec: tf.TensorSpec([None, *spec.shape[1:]], spec.dtype), whole
+        )
+        rows = tf.TensorSpec([self.window, self.batches.batch_size], tf.int32)
+        key = str(whole), str(rows)
+        if key in self.known:
+            return self.known[key]
         try:
             if self.kind == "train" and not model.optimizer.built:
                 model.optimizer.build(model.trainable_variables)
             step = getattr(model, f"{self.kind}_step")
             step = CompiledFunction(lambda batch: step(as_in_keras(**batch)), batch)
             block = functools.partial(_block, step, self.recorded)
-            block = CompiledFunction(block, arrays, rows, tf.TensorSpec([], tf.int32))
+            block = CompiledFunction(block, whole, rows, tf.TensorSpec([], tf.int32))
             made = functools.partial(step, compiled=False), block
         except Exception as error:
             private.raise_interrupt(error)
@@ -146,7 +152,7 @@ class BlockRunner:
                 "%s_step goes Keras's own way, as it cannot be traced: %s", self.kind, error
             )
             made = None
-        known[key] = made
+        self.known[key] = made
         return made
 
 

@@ -1,5 +1,6 @@
 """Checks of arguments: errors that name what arrived and what would do."""
 
+import contextlib
 import math
 import numbers
 import os
@@ -10,8 +11,14 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+COUNTS = (  # of whole numbers, though of a type of floats
+    tfp.distributions.Binomial,
+    tfp.distributions.Geometric,
+    tfp.distributions.NegativeBinomial,
+    tfp.distributions.Poisson,
+)
 LARGEST = 1e38  # float32 ends at 3.4e38
-MOST_IMAGES = 10**6  # at once: 0.8 GB in float32
+MOST_IMAGES = 10**6  # at once: 0.8 GB of 14×14 pixels in float32
 
 
 def integer(name, value, low, high=2**31 - 1):
@@ -257,8 +264,8 @@ def _binary_or_grey(values):
             "`likelihood` (README, Change it)."
         )
     return (
-        "Binarize them (images > 0.5), or train VAE(dynamic_binarization=True), which draws pixels "
-        "from them, or override the model's `likelihood` (README, Change it)."
+        "Binarize them (images > 0.5), or override the model's `likelihood` (README, Change it). "
+        "VAE(dynamic_binarization=True) takes grey levels in `fit` and `evaluate`, and there alone."
     )
 
 
@@ -301,6 +308,19 @@ def differences(there, here):
     return "; ".join(
         f"{name} is {there.get(name)!r} there and {here.get(name)!r} here" for name in names
     )
+
+
+def batch_of_distributions(name, found, count):
+    """Does nothing, if a function of images has returned a distribution for each.
+
+    Raises:
+        ValueError: if not.
+    """
+    if not isinstance(found, tfp.distributions.Distribution) or found.batch_shape != [count]:
+        shape = getattr(found, "batch_shape", type(found).__name__)
+        raise ValueError(
+            f"{name} must give a distribution of batch shape [{count}]; received {shape}."
+        )
 
 
 def distribution_shape(name, distribution, batch, event):
@@ -350,17 +370,20 @@ def supported_images(name, values, likelihood):
     found = f"received {values.dtype} values in [{extremes.min():g}, {extremes.max():g}]"
     if not np.isfinite(extremes).all():
         raise ValueError(f"{name} must be finite; {found}.")
-    if likelihood.dtype.is_integer:
-        if not (values == np.round(values)).all():
-            raise ValueError(f"{name} must be whole numbers, as {kind} has them; {found}.")
-        return values.astype(likelihood.dtype.as_numpy_dtype)
-    extremes = extremes.astype(likelihood.dtype.as_numpy_dtype)
-    support = likelihood.experimental_default_event_space_bijector()
-    # What maps all numbers to the support has no inverse beyond it; at its ends that is infinite.
-    is_beyond = support is not None and np.isnan(support.inverse(extremes)).any()
-    if is_beyond or not np.isfinite(likelihood.log_prob(extremes)).all():
-        raise ValueError(f"{name} must be within the support of {kind}; {found}.")
-    return values.astype(likelihood.dtype.as_numpy_dtype)
+    dtype = likelihood.dtype.as_numpy_dtype
+    is_whole = likelihood.dtype.is_integer or isinstance(pixels, COUNTS)
+    if is_whole and not (values == np.round(values)).all():
+        raise ValueError(f"{name} must be whole numbers, as {kind} has them; {found}.")
+    is_beyond = is_whole and (extremes != extremes.astype(dtype)).any()
+    extremes = extremes.astype(dtype)
+    if not is_whole:
+        support = likelihood.experimental_default_event_space_bijector()
+        # What maps numbers to the support has no inverse beyond it; at its ends that is infinite.
+        is_beyond = support is not None and np.isnan(support.inverse(extremes)).any()
+    with contextlib.suppress(tf.errors.InvalidArgumentError):  # of a class that there is not
+        if not is_beyond and np.isfinite(likelihood.log_prob(extremes)).all():
+            return values.astype(dtype)
+    raise ValueError(f"{name} must be within the support of {kind}; {found}.")
 
 
 def split(images, labels):

@@ -85,7 +85,8 @@ class _Executable:
     def compiled(self):
         specs = [_spec(each) for each in self.traced.inputs]
         compiled = _traced(lambda *inputs: _call(self.traced, inputs), specs, jit_compile=True)
-        return _traced(lambda *inputs: compiled(*inputs), specs)  # called thus, XLA is not left out
+        # `_call` would run this one uncompiled; within another function it runs as a program.
+        return _traced(lambda *inputs: compiled(*inputs), specs)
 
     def __call__(self, inputs, compiled):
         if self.is_refused or not compiled:
@@ -131,7 +132,7 @@ def _executable(traced):
         if like is tensor and tensor.dtype in (tf.resource, tf.variant):
             return _Executable(traced)  # a table, say: nobody else has that one
         captures.append((like.dtype, like.shape, tensor.dtype, tensor.device))
-    # Read as a program is compiled, but standing in no graph.
+    # TF32 is decided as a program is compiled, and stands in no graph.
     settings = tf.config.experimental.tensor_float_32_execution_enabled()
     key = _digest(traced), str(captures), settings
     with _lock:

@@ -17,7 +17,7 @@ from .noise import HISTORY
 
 FEW = 2  # so few evaluations of a run take less time than to compile what makes them
 SAVE_EVERY = 1.0  # seconds at least between two savings of a run; results do not depend on it
-DIVERGED = 10.0  # a loss so many times as high as at the start, or as a coin toss for every pixel
+DIVERGED = 10.0  # so many times its own size, or that of coin tosses, the first loss may grow by
 
 TERMS = ("log_likelihood", "kl")
 OF_UPDATES = {name: np.zeros(0, np.float32) for name in TERMS}

@@ -7,6 +7,7 @@ have at these places, so that work can be cut into chunks and results do not dep
 
 import contextlib
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -78,6 +79,23 @@ def kl_divergence(posterior, prior, latents):
     with contextlib.suppress(NotImplementedError):
         return tfd.kl_divergence(as_independent(posterior), as_independent(prior))
     return tf.reduce_mean(posterior.log_prob(latents) - prior.log_prob(latents), axis=0)
+
+
+def closed_form_kl(posterior, prior):
+    """Returns KL[posterior ‖ prior], float64: by dimension, [B, L], or else [B]; None if unknown.
+
+    Args:
+        posterior, prior: distributions of batch shape [B] and [], event shape [L].
+    """
+    pair = [as_independent(posterior), as_independent(prior)]
+    with contextlib.suppress(NotImplementedError):
+        if all(isinstance(each, tfd.Independent) for each in pair):
+            kl = tfd.kl_divergence(*(each.distribution for each in pair)).numpy()
+            if kl.shape[1:] == posterior.event_shape == prior.event_shape:  # [N, L]
+                return kl.astype(np.float64)
+    with contextlib.suppress(NotImplementedError):
+        return tfd.kl_divergence(posterior, prior).numpy().astype(np.float64)
+    return None
 
 
 def as_independent(distribution):

@@ -27,7 +27,7 @@ def dense_layers(seed, number, widths, outputs, dtype):
             int(width),
             activation,
             kernel_initializer=keras.initializers.GlorotUniform(layer_seed),
-            name=f"layer_{i}",  # a name that Keras numbers is kept by TensorFlow for ever
+            name=f"layer_{i}",  # TensorFlow never lets go of those that Keras numbers
             dtype=dtype,
         )
         for i, (width, activation, layer_seed) in enumerate(layers)

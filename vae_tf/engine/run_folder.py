@@ -147,7 +147,7 @@ class RunFolder:
 
         Raises:
             ValueError: if the file is damaged, of a newer format or another run's; and if there is
-                none beside a model or a history, which would be overwritten.
+                none beside a model or a history, which would be taken for this run's.
         """
         content = replicas.from_chief(self.strategy, self._content)
         if not content:

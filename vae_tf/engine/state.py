@@ -25,12 +25,12 @@ class Setting:
         self.name = name
 
     def __get__(self, model, owner=None):
-        # Keras restores variables, so that a whole number is read from there; a float is as it was
-        # given, not rounded to float32.
         if model is None:
             return self
         number, variable = getattr(model._settings, self.name)
-        return number if isinstance(number, float) else int(variable.value.numpy())
+        # What restores variables sets that one alone. A float is as it was given, not rounded.
+        value = variable.value.numpy()
+        return number if value == value.dtype.type(number) else value.item()
 
     def __set__(self, model, value):
         number = self.check(self.name, value, *self.limits)

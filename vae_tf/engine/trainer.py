@@ -1,14 +1,16 @@
 """A `keras.Model` whose `fit` and `evaluate`, given arrays, run compiled blocks of batches.
 
-Each call traces the model as it then is. The batches, epochs, callbacks, progress bar, validation
-and stopping are Keras's. What cannot run in blocks takes Keras's own path, without being told to:
-pipelines, a `tf.distribute` strategy, `run_eagerly=True`, `jit_compile=False`.
+Each call traces the model as it then is, and its tests within a `fit` once. The batches, epochs,
+callbacks, progress bar, validation and stopping are Keras's. Without being told to, pipelines, and
+what cannot be traced, take Keras's own path, as with `run_eagerly=True` and `jit_compile=False`.
+Under a `tf.distribute` strategy arrays run batch by batch, uncompiled.
 """
 
 import contextlib
 import functools
 import inspect
 import math
+import numbers
 import types
 import warnings
 
@@ -17,7 +19,15 @@ import numpy as np
 import tensorflow as tf
 
 from . import checks, private, replicas
-from .batches import Batches, block_starts, digest, each_array, is_pipeline, weighted_by_class
+from .batches import (
+    Batches,
+    as_target,
+    block_starts,
+    digest,
+    each_array,
+    is_pipeline,
+    weighted_by_class,
+)
 from .blocks import PACKAGE, BlockRunner, treats_images_apart
 from .noise import draw_pixels
 from .state import BatchMean, Setting, weighted_mean
@@ -44,9 +54,9 @@ def arguments_as_in_keras(method):
 class Trainer(keras.Model):
     """What `VAE` stands on: seed, noise, metrics, and training in compiled blocks.
 
-    A subclass gives `latent_dim` and `likelihood(latents)`; a `train_step(data)` as Keras has it,
-    that draws its noise from `batch_seed()` alone; and a `test_step(data)`. Of its metrics, those
-    that are a `BatchMean` are recorded for every update.
+    A subclass gives `latent_dim`, `prior()` and `likelihood(latents)`; a `train_step(data)` as
+    Keras has it, that draws its noise from `batch_seed()` alone; and a `test_step(data)`. Of its
+    metrics, those that are a `BatchMean` are recorded for every update.
     """
 
     dynamic_binarization = False  # whether `fit` and `evaluate` take grey levels in [0, 1]
@@ -143,15 +153,16 @@ class Trainer(keras.Model):
 
         Args:
             optimizer: any Keras optimizer, or its name.
-            steps_per_execution: batches in a block; callbacks that hear batches hear one of each
-                block. "auto", the default, is as many as 32,768 images make, or fewer large ones,
+            steps_per_execution: batches in a call; callbacks that hear batches hear one of each
+                call. "auto", the default, is as many as 32,768 images make, or fewer large ones,
                 and just one where a callback is to hear every batch. Results do not depend on it.
             jit_compile: False takes Keras's own path; "auto", the default, takes XLA wherever it
                 can.
             *args, **kwargs: as in Keras.
 
         Raises:
-            TypeError, ValueError: if `steps_per_execution` is no int >= 1.
+            TypeError, ValueError: if `steps_per_execution` is no int >= 1, or a loss or metrics
+                are given to a model that has its own.
         """
         signature = inspect.signature(keras.Model.compile)
         given = signature.bind(self, optimizer, *args, **kwargs).arguments
@@ -182,6 +193,8 @@ class Trainer(keras.Model):
         self._make_function_of("test", force)
 
     def _make_function_of(self, kind, force):
+        if force:
+            self._forget_functions(f"{kind}_function")
         if not self._has_replicas():
             getattr(super(), f"make_{kind}_function")(force)
         elif force or getattr(self, f"{kind}_function") is None:
@@ -219,11 +232,14 @@ class Trainer(keras.Model):
 
         Raises:
             TypeError, ValueError: before any work, if arrays are not images of this model's shape
-                with values 0 and 1, or another argument is of the wrong kind, shape or range.
+                with values that it takes, or another argument is of the wrong kind or range.
             DivergenceError: if an update's loss on arrays is not below `largest_loss`, infinity
                 unless it is set; not where the callback `TerminateOnNaN` is to stop instead.
         """
         kwargs["epochs"] = checks.integer("epochs", kwargs["epochs"], 1)
+        for name in ("validation_steps", "validation_batch_size", "validation_freq"):
+            if isinstance(value := kwargs[name], numbers.Number | str):
+                kwargs[name] = checks.integer(name, value, 1)
         strategy, callbacks = self.distribute_strategy, kwargs["callbacks"]
         x, validation = (
             replicas.as_numbers(strategy, each) for each in (x, kwargs["validation_data"])
@@ -260,7 +276,7 @@ class Trainer(keras.Model):
         kinds = ["train_batch", "batch", *["test_batch"] * is_pipeline(validation)]
         per_call = self._batches_per_call(batches, steps, callbacks, kinds)
         with self._calling("train_function", per_call):
-            self.train_function = runner = BlockRunner(self, "train", batches, steps, per_call)
+            self.train_function = runner = BlockRunner(self, "train", batches, steps, per_call, {})
             if any(isinstance(each, keras.callbacks.TerminateOnNaN) for each in _listed(callbacks)):
                 runner.largest_loss = None
             # Keras counts single updates; the dataset says where in the epoch each block begins.
@@ -285,22 +301,24 @@ class Trainer(keras.Model):
             with self._calling("test_function", self.steps_per_execution if inside else None):
                 kwargs |= {"sample_weight": sample_weight, "steps": steps}
                 return super().evaluate(x, y, batch_size, **kwargs)
-        is_checked = kwargs.pop("_use_cached_eval_dataset", False)
-        arrays = (x, y, sample_weight) if is_checked else self._checked(x, y, sample_weight)
+        is_validation = kwargs.pop("_use_cached_eval_dataset", False)  # `fit` has checked it
+        known = getattr(self.train_function, "traced", {}) if is_validation else {}
+        arrays = (x, y, sample_weight) if is_validation else self._checked(x, y, sample_weight)
         batch_size = 32 if batch_size is None else checks.integer("batch_size", batch_size, 1)
         batches = Batches(self, arrays, batch_size, False, self._may_pad())
-        steps = batches.per_pass if steps is None else checks.integer("steps", steps, 1)
-        if steps > (most := batches.per_pass):
+        most = batches.per_pass
+        steps = most if steps is None else checks.integer("steps", steps, 1)
+        if steps > most:
             warnings.warn(f"{steps} steps run out of data: {most} are made", stacklevel=3)
-        kwargs["steps"] = steps = min(steps, batches.per_pass)
+        kwargs["steps"] = steps = min(steps, most)
         per_call = self._batches_per_call(batches, steps, callbacks, ["test_batch"])
         with self._calling("test_function", per_call):
-            self.test_function = BlockRunner(self, "test", batches, steps, per_call)
+            self.test_function = BlockRunner(self, "test", batches, steps, per_call, known)
             return super().evaluate(self._starts(steps, per_call), **kwargs)
 
     @arguments_as_in_keras
     def predict(self, x, **kwargs):
-        """Predicts as `keras.Model.predict` does; arrays are checked first, as in `fit`."""
+        """Predicts as `keras.Model.predict` does; arrays are checked first: `checked_images`."""
         return super().predict(x if is_pipeline(x) else self.checked_images(x), **kwargs)
 
     @arguments_as_in_keras
@@ -319,7 +337,7 @@ class Trainer(keras.Model):
 
     @arguments_as_in_keras
     def predict_on_batch(self, x):
-        """Predicts one batch as in Keras; arrays are checked first, as in `fit`."""
+        """Predicts one batch as in Keras; arrays are checked first: `checked_images`."""
         return super().predict_on_batch(self.checked_images(x))
 
     def checked_images(self, images):
@@ -376,20 +394,26 @@ class Trainer(keras.Model):
         x = self.trained_images(x)
         if sample_weight is not None:
             sample_weight = checks.image_weights("sample_weight", sample_weight, len(x))
-        y = np.asarray(y) if isinstance(y, list) else y
+        if y is None:
+            return x, y, sample_weight
+        if isinstance(y, list):  # several targets, as Keras has them, or one, number by number
+            are_arrays = [np.ndim(each) and hasattr(each, "shape") for each in y]
+            y = tuple(y) if all(are_arrays) else np.array(y)
         for array in tf.nest.flatten(y):
-            if array is not None and (not np.ndim(array) or len(array) != len(x)):
+            if not np.ndim(array) or len(array) != len(x):
                 raise ValueError(f"y must be as long as x, {len(x)}; received {np.shape(array)}.")
-        return x, y, sample_weight
+        return x, tf.nest.map_structure(as_target, y), sample_weight
 
     @contextlib.contextmanager
     def _calling(self, name, steps):
-        """Lets Keras call one of its functions meanwhile, for so many batches at once.
+        """Sets what Keras calls as `name`, and how many batches a call of it takes; then sets back.
 
-        It is to be set, or is Keras's own, made once for every number; None is that of `compile`.
-        Both were set for a `fit` that may still run, and are set again.
+        It is Keras's own, kept for each number of batches, unless it is set meanwhile. None is the
+        number that `compile` was given. What was set before may belong to a `fit` that still runs.
         """
         outer, own = (getattr(self, name), self.steps_per_execution), self.keras_functions
+        if outer[0] is None:  # as whoever wants it made anew sets it
+            self._forget_functions(name)
         self.steps_per_execution = steps = steps or self._own_steps
         setattr(self, name, own.get((name, steps)))
         try:
@@ -398,8 +422,13 @@ class Trainer(keras.Model):
         finally:
             if not isinstance(function := getattr(self, name), BlockRunner):
                 own[name, steps] = function
-            setattr(self, name, outer[0])
+            made = [function for (kept, _), function in own.items() if kept == name]
+            setattr(self, name, outer[0] or next(filter(None, made), None))
             self.steps_per_execution = outer[1]
+
+    def _forget_functions(self, name):
+        for key in [key for key in self.keras_functions if key[0] == name]:
+            del self.keras_functions[key]
 
     def _has_default_strategy(self):
         is_current = self.distribute_strategy is tf.distribute.get_strategy()
@@ -426,10 +455,10 @@ class Trainer(keras.Model):
 
 
 def _in_turn(gradients):
-    """Returns the gradients, each to be had only when that of the weights before them is.
+    """Returns the gradients, each of which waits for the one before.
 
-    Weights could else be updated before the layer below has its gradients from them, and XLA would
-    keep a copy of their old values for that, at every update.
+    XLA could else update weights that the gradient of a lower layer still needs, and would keep a
+    copy of their old values for it, at every update.
     """
     in_turn, zero = [], None
     for gradient in gradients:  # None, of weights that the loss does not depend on, stays None

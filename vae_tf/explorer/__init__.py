@@ -75,7 +75,7 @@ def export_explorer(vae, data, path):
     images = vae.checked_images(data.validation.images[:MAP_IMAGES])  # [N, height, width]
     labels = data.validation.labels
     labels = None if labels is None else labels[:MAP_IMAGES]  # [N]
-    are_digits = data.source != "arrays"
+    are_digits = data.is_mnist
     stored = {"source": data.name, "areDigits": are_digits, **model}
     stored |= {**_images(vae, images, labels), **_map(vae, images)}
     template = TEMPLATE.read_text(encoding="utf-8")

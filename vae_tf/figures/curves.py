@@ -44,13 +44,14 @@ def first_updates(figure, loss, kl, levels):
     for name, level in levels.items():
         axes.axhline(level, color=PALE, linewidth=1, linestyle="--", zorder=1)
         above = {"xytext": (-4, 3), "textcoords": "offset points", "ha": "right"}
-        text = f"{name}: {level:.1f}"
+        text = f"{name}: {level:.1f}".replace("-", "−")
         axes.annotate(text, (updates[-1], level), **above, fontsize=8, color=GREY)
     curves = {"loss": (loss, BLACK), "the KL in it": (kl, PALETTE[1])}
     for values, color in curves.values():
         axes.plot(updates, values, color=color, linewidth=1.2)
-    highest = max(loss.max(), *levels.values())
-    axes.set(xscale="log", xlim=(1, len(loss)), ylim=(0, 1.12 * highest), ylabel=NATS)
+    seen = np.concatenate([loss, kl, [*levels.values(), 0]])  # of densities, losses may be below 0
+    axes.set(xscale="log", xlim=(1, len(loss)), ylabel=NATS)
+    axes.set_ylim(1.12 * seen.min(), 1.12 * seen.max())
     axes.xaxis.set_major_formatter("{x:,g}")
     axes.set_xlabel("weight updates (logarithmic axis)")
     ends = [values[-max(len(values) // 20, 1) :].mean() for values, _ in curves.values()]
@@ -125,7 +126,10 @@ def weights(figure, log_weights):
     largest = log_weights.max()
     weight = np.exp(log_weights - largest)
     elbo, bound = log_weights.mean(), largest + np.log(weight.mean())
-    bins = np.linspace(np.quantile(log_weights, 0.005), largest, 40)
+    lowest = np.quantile(log_weights, 0.005)
+    if not lowest < largest:
+        raise ValueError(f"log_weights must differ; received {log_weights}.")
+    bins = np.linspace(lowest, largest, 40)
     axes = figure.subplots()
     for values, color, name in (
         (np.ones_like(weight), PALETTE[0], "of draws"),
@@ -164,7 +168,8 @@ def kl_per_dimension(figure, kl):
     order, places = np.argsort(-kl, kind="stable"), np.arange(len(kl))
     axes = figure.subplots()
     axes.bar(places, kl[order], color=PALETTE[1])
-    axes.set_xticks(places, [latent_name(j) for j in order])
+    every = -(-len(kl) // 32)  # names of more latents would overlap
+    axes.set_xticks(places[::every], [latent_name(j) for j in order[::every]])
     axes.grid(visible=False, axis="x")
     axes.set(xlabel="latent", ylabel=f"KL ({NATS})")
 
@@ -180,6 +185,7 @@ def one_code(figure, image, loc, scale, kl, decoded):
         decoded: [height, width], values in [0, 1].
     """
     order, places = np.argsort(-kl, kind="stable"), np.arange(len(kl))
+    figure.set_figheight(max(figure.get_figheight(), 0.9 + 0.17 * len(kl)))
     left, axes, right = figure.subplots(1, 3, width_ratios=(1, 2.3, 1))
     for panel, picture, name in ((left, image, "image x"), (right, decoded, "decoded")):
         panel.imshow(picture, vmin=0, vmax=1)
@@ -266,7 +272,8 @@ def context(figure, names, values, errors, groups, lowest=-np.inf, label=LOG_P, 
         x, reach = (values[i], 2 * errors[i]) if inside else (lowest, 0.0)
         axes.errorbar(x, y, xerr=reach, fmt="o" if inside else "<", color=colors[groups[i]])
         # Exact values have no error: 0 is not written.
-        text = " ± ".join(f"{number:.{decimals}f}" for number in (values[i], errors[i]) if number)
+        numbers = [values[i], errors[i]] if errors[i] else [values[i]]
+        text = " ± ".join(f"{number:.{decimals}f}" for number in numbers)
         _beside(axes, text.replace("-", "−"), (x + reach, y), GREY, fontsize=8)
     for group, color in colors.items():
         axes.plot([], [], "o", color=color, label=group)
@@ -296,7 +303,8 @@ def rate_distortion(figure, rate, distortion, names):
     axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= right])
     for total in matplotlib.ticker.MaxNLocator(8).tick_values(left + bottom, left + top)[1:-1]:
         axes.axline((left, total - left), slope=-1, color=PALE, linewidth=0.7)
-        _beside(axes, f"ELBO −{total:g}", (left, total - left), GREY, fontsize=8)
+        text = f"ELBO {0 - total:g}".replace("-", "−")
+        _beside(axes, text, (left, total - left), GREY, fontsize=8)
     axes.set(xlabel=f"rate: {KL} ({NATS})", ylabel=f"distortion: −{LOG_LIKELIHOOD} ({NATS})")
 
 
@@ -367,7 +375,7 @@ def aggregate(figure, values, densities, prior, kl):
     for axes in every[max(len(kl) - columns, 0) : len(kl)]:
         axes.set_xlabel("value of the latent", fontsize=9)
     lines = every[0].lines
-    figure.legend(lines[::-1], ("all digits", "prior"), loc="outside upper right", ncols=2)
+    figure.legend(lines[::-1], ("all images", "prior"), loc="outside upper right", ncols=2)
 
 
 @figure_of(values="V", shares="M V", errors="M V", names="M texts")
@@ -479,7 +487,7 @@ def confusion(figure, shares, names):
     checked(f"M C {shares.shape[1]}", shares=shares)
     every = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     classes, right = np.arange(shares.shape[1]), np.eye(shares.shape[1], dtype=bool)
-    darkest = max(shares[:, ~right].max(), 1)
+    darkest = shares[:, ~right].max(initial=1)
     for axes, table, name in zip(every, shares, names, strict=True):
         axes.imshow(np.where(right, 0, table), vmin=0, vmax=darkest, cmap="Blues")
         for (y, x), share in np.ndenumerate(table):
@@ -491,7 +499,7 @@ def confusion(figure, shares, names):
         axes.set(xticks=classes, yticks=classes, xlabel="read as (%)", title=name)
         axes.grid(visible=False)
         axes.tick_params(length=0)
-    every[0].set_ylabel("class of the digit")
+    every[0].set_ylabel("class of the image")
 
 
 @figure_of(height=4.2, counts="C", distances="M C", errors="M C", names="M texts")
@@ -505,16 +513,18 @@ def frechet(figure, counts, distances, errors, names):
     """
     axes, colors = figure.subplots(), _colors_after_black(names)
     axes.set(xscale="log", yscale="log")
-    _banded_lines(axes, counts, distances, errors, colors, lowest=distances.min() / 2)
+    # Equal sets are 0 apart, which the axis does not have.
+    lowest = max(distances.min(), 1e-6 * distances.max()) / 2 or 1e-6
+    shown = np.maximum(distances, lowest)
+    _banded_lines(axes, counts, shown, errors, colors, lowest=lowest)
     axes.xaxis.set_major_locator(matplotlib.ticker.FixedLocator(counts))
     axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_locator(matplotlib.ticker.NullLocator())
         axis.set_major_formatter("{x:,g}")
-    axes.set(xlabel="digits N on either side", ylabel="Fréchet distance to real digits")
-    ends = distances[:, -1]
-    labels = [f"{name}: {end:.3g}" for name, end in zip(names, ends, strict=True)]
-    _label_ends(axes, counts[-1], ends, labels, colors)
+    axes.set(xlabel="images N on either side", ylabel="Fréchet distance to real images")
+    labels = [f"{name}: {end:.3g}" for name, end in zip(names, distances[:, -1], strict=True)]
+    _label_ends(axes, counts[-1], shown[:, -1], labels, colors)
 
 
 @figure_of(height=4.2, precision="M", recall="M", errors="M 2", names="M texts")
@@ -533,8 +543,8 @@ def precision_recall(figure, precision, recall, errors, names):
         axes.errorbar(precision[i], recall[i], up, across, fmt=marker, **style)
     figure.legend(loc="outside right upper")
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-    axes.set_xlabel("precision: share of its digits within reach of real ones")
-    axes.set_ylabel("recall: share of real digits\nwithin reach of its own")
+    axes.set_xlabel("precision: share of its images within reach of real ones")
+    axes.set_ylabel("recall: share of real images\nwithin reach of its own")
 
 
 @figure_of(height=4.2)
@@ -585,7 +595,7 @@ def reliability(figure, confidence, accuracy, counts, names, least=10):
     above.set(ylim=(0, 1.03), ylabel="share that is right")
     above.legend(loc="lower right")
     lowest = min(np.min(each) for each in confidence)
-    below.set(yscale="log", ylabel="digits", xlim=(max(lowest - 0.05, 0), 1.02))
+    below.set(yscale="log", ylabel="images", xlim=(max(lowest - 0.05, 0), 1.02))
     below.yaxis.set_major_formatter("{x:,g}")
     below.set_xlabel("probability of the likeliest class")
 

@@ -38,7 +38,7 @@ def rows(figure, images, names, columns=20, group=1):
     (names,) = checked(f"{len(images)} texts", names=names)
     check_count("number of rows", len(images))
     check_count("group", group)
-    images = checked("N h w", **dict(zip(names, images, strict=True)))
+    images = checked("N h w", **{f"images[{i}]": row for i, row in enumerate(images)})
     blocks = np.stack([_grid(row, columns) for row in images], axis=1)  # [blocks, rows, C, h, w]
     axes = figure.subplots()
     ys, _ = _mosaic(axes, np.concatenate(blocks), group=(len(names), group))

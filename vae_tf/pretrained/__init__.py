@@ -9,8 +9,8 @@ pixel              its script's own        60,000; a `PixelVAE`
 
 `make pretrained` trains the first two anew (`scripts/train_pretrained.py`),
 `scripts/train_literature.py` the next two, whose weights are stored as float16, and
-`scripts/train_pixel.py` the last. The 5,000-digit sample is part of MNIST's training set, so these
-weights have seen its digits.
+`scripts/train_pixel.py` the last. The 5,000-digit sample is part of MNIST's training set: "writeup"
+has seen some of its digits, the others all.
 """
 
 import json
