@@ -1,6 +1,6 @@
 """A `keras.Model` whose `fit` and `evaluate`, given arrays, run compiled blocks of batches.
 
-Each call traces the model as it then is, and its tests within a `fit` once. The batches, epochs,
+Each call traces the model as it then is; validation is traced once in a `fit`. The batches, epochs,
 callbacks, progress bar, validation and stopping are Keras's. Without being told to, pipelines, and
 what cannot be traced, take Keras's own path, as with `run_eagerly=True` and `jit_compile=False`.
 Under a `tf.distribute` strategy arrays run batch by batch, uncompiled.
