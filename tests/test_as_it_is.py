@@ -18,6 +18,7 @@ import tensorflow as tf
 import vae_tf
 from vae_tf import VAE, DivergenceError, Recipe, train
 from vae_tf.analysis import classifier, sweeps
+from vae_tf.engine import blocks
 from vae_tf.engine.blocks import treats_images_apart
 
 SMALL = {"latent_dim": 3, "hidden_units": 6}
@@ -465,23 +466,45 @@ def test_methods_are_called_as_keras(name):
 def test_tests_within_a_fit_are_of_any_length_and_of_the_model_as_it_then_is(images):
     vae, found = VAE(latent_dim=3, hidden_units=6), []
     vae.compile("sgd")
+    how = {"batch_size": 16, "verbose": 0}
 
     def test(epoch, logs):
         for count in (50, 60, 50):  # with one window for all
-            found.append(vae.evaluate(images[:count], verbose=0, callbacks=[hears]))
+            found.append(vae.evaluate(images[:count], callbacks=[hears], **how))
         vae.num_samples, vae.objective = 50, "iwae"
-        found.append(vae.evaluate(images[:50], verbose=0))
+        found.append(vae.evaluate(images[:50], **how))
 
     hears = keras.callbacks.LambdaCallback(on_test_batch_end=lambda batch, logs: None)
     after = keras.callbacks.LambdaCallback(on_epoch_end=test)
     vae.fit(images, verbose=0, callbacks=[after])
     assert found[0] == found[2] != found[1]
-    assert found[3] == pytest.approx(vae.evaluate(images[:50], verbose=0))
+    assert found[3] == pytest.approx(vae.evaluate(images[:50], **how))
     assert found[3][0] < found[0][0] - 0.1  # the bound of fifty draws is a better one
 
 
-@pytest.mark.parametrize("how", ["forced", "unset"])
-@pytest.mark.parametrize("kind", ["arrays", "a pipeline"])
+def test_few_batches_are_tested_without_tracing_to_the_same_numbers(images, monkeypatch):
+    traced, vae = [], VAE(latent_dim=3, hidden_units=6)
+    function = blocks.CompiledFunction
+    monkeypatch.setattr(
+        blocks, "CompiledFunction", lambda *each: traced.append(each) or function(*each)
+    )
+    vae.compile("sgd")
+    few = vae.evaluate(images[:60], batch_size=32, verbose=0)  # the second batch is short
+    assert not traced
+    monkeypatch.setattr(blocks, "FEW", 0)
+    np.testing.assert_allclose(few, vae.evaluate(images[:60], verbose=0), rtol=1e-5)
+    assert len(traced) == 2  # one batch, and a block of them
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        ("arrays", "unset"),
+        ("a pipeline", "forced"),
+        pytest.param("arrays", "forced", marks=pytest.mark.slow),
+        pytest.param("a pipeline", "unset", marks=pytest.mark.slow),
+    ],
+)
 def test_keras_functions_are_made_anew_when_asked(images, kind, how):
     vae = VAE(latent_dim=3, hidden_units=6)
     vae.compile("sgd", jit_compile=False)
@@ -512,8 +535,18 @@ TARGETS = {
 }
 
 
-@pytest.mark.parametrize("y", TARGETS.values(), ids=TARGETS)
-@pytest.mark.parametrize("how", [{}, {"jit_compile": False}], ids=["blocks", "batches"])
+@pytest.mark.parametrize(
+    "y",
+    [
+        pytest.param(y, marks=[pytest.mark.slow] * (name not in ("float64", "two")), id=name)
+        for name, y in TARGETS.items()
+    ],
+)
+@pytest.mark.parametrize(
+    "how",
+    [pytest.param({}, marks=pytest.mark.slow), {"jit_compile": False}],
+    ids=["blocks", "batches"],
+)
 def test_targets_are_those_that_keras_gives(images, y, how):
     seen = []
 

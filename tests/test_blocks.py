@@ -260,6 +260,7 @@ def test_backup_and_restore_goes_on_where_it_was(images, tmp_path):
     assert_same(fresh, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "strategy", [tf.distribute.OneDeviceStrategy, tf.distribute.MirroredStrategy]
 )

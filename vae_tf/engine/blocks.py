@@ -18,6 +18,7 @@ from .batches import as_in_keras, rounded_up
 from .compiled import CompiledFunction
 from .state import BatchMean
 
+FEW = 2  # so few batches are tested in less time than it takes to trace a test
 PACKAGE = __package__.partition(".")[0]
 
 logger = logging.getLogger(__name__)
@@ -56,10 +57,10 @@ class BlockRunner:
         batches: `Batches`.
         steps: batches in an epoch.
         per_call: batches in a call.
-        known: what was traced before and still holds, a dict, to which this adds.
+        known: of a validation, what those before it have traced, a dict to which this adds.
     """
 
-    def __init__(self, model, kind, batches, steps, per_call, known):
+    def __init__(self, model, kind, batches, steps, per_call, known=None):
         self.model, self.kind, self.batches = model, kind, batches
         self.steps, self.per_call = steps, per_call
         self.window = min(batches.per_block, rounded_up(per_call))
@@ -124,10 +125,15 @@ class BlockRunner:
         return lambda batch: own[one](iter([as_in_keras(**deal(batch))]))
 
     def _traced(self):
-        """Returns what runs one batch, plainly, and what runs a block of them, or None."""
+        """Returns what runs one batch, plainly, and what runs a block of them, if there are many.
+
+        None, if they cannot be run so.
+        """
         model = self.model
         if not model.runs_in_blocks():
             return None
+        if self.kind == "test" and self.known is None and self.steps <= FEW:
+            return lambda batch: model.test_step(as_in_keras(**batch)), None
         whole = tf.nest.map_structure(
             lambda array: tf.TensorSpec(array.shape, array.dtype), self.batches.arrays
         )
@@ -135,9 +141,9 @@ class BlockRunner:
             lambda spec: tf.TensorSpec([None, *spec.shape[1:]], spec.dtype), whole
         )
         rows = tf.TensorSpec([self.window, self.batches.batch_size], tf.int32)
-        key = str(whole), str(rows)
-        if key in self.known:
-            return self.known[key]
+        known, key = {} if self.known is None else self.known, (str(whole), str(rows))
+        if key in known:
+            return known[key]
         try:
             if self.kind == "train" and not model.optimizer.built:
                 model.optimizer.build(model.trainable_variables)
@@ -152,7 +158,7 @@ class BlockRunner:
                 "%s_step goes Keras's own way, as it cannot be traced: %s", self.kind, error
             )
             made = None
-        self.known[key] = made
+        known[key] = made
         return made
 
 

@@ -276,7 +276,7 @@ class Trainer(keras.Model):
         kinds = ["train_batch", "batch", *["test_batch"] * is_pipeline(validation)]
         per_call = self._batches_per_call(batches, steps, callbacks, kinds)
         with self._calling("train_function", per_call):
-            self.train_function = runner = BlockRunner(self, "train", batches, steps, per_call, {})
+            self.train_function = runner = BlockRunner(self, "train", batches, steps, per_call)
             if any(isinstance(each, keras.callbacks.TerminateOnNaN) for each in _listed(callbacks)):
                 runner.largest_loss = None
             # Keras counts single updates; the dataset says where in the epoch each block begins.
@@ -302,7 +302,7 @@ class Trainer(keras.Model):
                 kwargs |= {"sample_weight": sample_weight, "steps": steps}
                 return super().evaluate(x, y, batch_size, **kwargs)
         is_validation = kwargs.pop("_use_cached_eval_dataset", False)  # `fit` has checked it
-        known = getattr(self.train_function, "traced", {}) if is_validation else {}
+        known = getattr(self.train_function, "traced", {}) if is_validation else None
         arrays = (x, y, sample_weight) if is_validation else self._checked(x, y, sample_weight)
         batch_size = 32 if batch_size is None else checks.integer("batch_size", batch_size, 1)
         batches = Batches(self, arrays, batch_size, False, self._may_pad())
