@@ -25,6 +25,12 @@ SMALL = {"latent_dim": 3, "hidden_units": 6}
 RECIPE = Recipe(updates=8, batch_size=32, learning_rate=0.01, evaluate_every=4)
 
 
+@pytest.fixture(autouse=True)
+def tests_in_blocks(monkeypatch):
+    """Has few batches tested in blocks too."""
+    monkeypatch.setattr(blocks, "FEW", 0)
+
+
 def slow(*each):
     """Returns a case of a parametrized test that `make test-slow` runs."""
     return pytest.param(*each, marks=pytest.mark.slow)
@@ -489,9 +495,10 @@ def test_few_batches_are_tested_without_tracing_to_the_same_numbers(images, monk
         blocks, "CompiledFunction", lambda *each: traced.append(each) or function(*each)
     )
     vae.compile("sgd")
+    monkeypatch.setattr(blocks, "FEW", 2)
     few = vae.evaluate(images[:60], batch_size=32, verbose=0)  # the second batch is short
     assert not traced
-    monkeypatch.setattr(blocks, "FEW", 0)
+    monkeypatch.setattr(blocks, "FEW", 1)
     np.testing.assert_allclose(few, vae.evaluate(images[:60], verbose=0), rtol=1e-5)
     assert len(traced) == 2  # one batch, and a block of them
 

@@ -6,7 +6,13 @@ import pytest
 import tensorflow as tf
 
 from vae_tf import VAE, DivergenceError
-from vae_tf.engine import batches
+from vae_tf.engine import batches, blocks
+
+
+@pytest.fixture(autouse=True)
+def tests_in_blocks(monkeypatch):
+    """Has few batches tested in blocks too."""
+    monkeypatch.setattr(blocks, "FEW", 0)
 
 
 def weights(vae):
@@ -163,7 +169,7 @@ def test_testing_shares_a_program_too(images, compilations):
     for seed, count in enumerate([64, 40, 64]):
         vae = VAE(latent_dim=5, hidden_units=7, seed=seed)
         vae.compile(keras.optimizers.SGD(0.01 * (1 + seed)))
-        vae.evaluate(images[:count], verbose=0)
+        vae.evaluate(images[:count], batch_size=16, verbose=0)
     assert len(compilations) == 2  # one for each number of images, 64 in whole batches
 
 
