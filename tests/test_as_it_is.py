@@ -478,7 +478,7 @@ def test_tests_within_a_fit_are_of_any_length_and_of_the_model_as_it_then_is(ima
         for count in (50, 60, 50):  # with one window for all
             found.append(vae.evaluate(images[:count], callbacks=[hears], **how))
         vae.num_samples, vae.objective = 50, "iwae"
-        found.append(vae.evaluate(images[:50], **how))
+        found.append(vae.evaluate(images[:50], callbacks=[hears], **how))
 
     hears = keras.callbacks.LambdaCallback(on_test_batch_end=lambda batch, logs: None)
     after = keras.callbacks.LambdaCallback(on_epoch_end=test)

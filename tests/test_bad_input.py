@@ -475,7 +475,7 @@ BAD = {
         (
             dict(posterior=lambda m: lambda images: m.vae.prior()),
             VALUE,
-            r"batch shape \[64\]; received \(\)",
+            r"posterior must have .* batch shape \[64\]; received .* batch shape \(\)",
         ),
     ],
     "bound_curve": [

@@ -233,7 +233,7 @@ def exact_kl(posterior, prior, arrays):
     for start in range(0, len(arrays[0]), AT_ONCE):
         part = [each[start : start + AT_ONCE] for each in arrays]
         found = posterior(*part)
-        checks.batch_of_distributions("posterior", found, len(part[0]))
+        checks.distribution_shape("posterior", found, [len(part[0])], prior.event_shape)
         parts.append(closed_form_kl(found, prior))
     if parts[0] is None:
         return None, None

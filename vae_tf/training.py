@@ -176,9 +176,9 @@ def train(data, recipe=None, vae=None, seed=None, verbose="auto", directory=None
 
     Raises:
         TypeError: if an argument is of the wrong kind.
-        ValueError: if there are fewer images than one batch takes, or if they do not fit the
-            model, whose loss has to be finite, or if the directory holds another run (model,
-            recipe, seed or images), or is damaged, and is left as it was.
+        ValueError: if there are fewer images than one batch takes, if they do not fit the model,
+            if its first loss is not finite, or if the directory holds another run (model, recipe,
+            seed or images), or is damaged; it is left as it was.
         OSError: if the directory cannot be written to, or another process is training in it.
         DivergenceError: if a loss is not finite, or exceeds the loss before training by more than
             ten times its size (or ten times what a coin toss for every pixel costs, if that is
@@ -195,9 +195,9 @@ def train(data, recipe=None, vae=None, seed=None, verbose="auto", directory=None
         split = split.balanced(recipe.images_per_class)
     if len(split) < recipe.batch_size:
         raise ValueError(
-            f"a batch takes {recipe.batch_size} images; received {len(split)} training images, of "
-            f"{len(data.train)} with images_per_class={recipe.images_per_class}. Choose a smaller "
-            "batch_size, or other images_per_class."
+            f"a batch takes {recipe.batch_size} images; received {len(split)} training images, "
+            f"with images_per_class={recipe.images_per_class}. Choose a smaller batch_size, or "
+            "more images of each class."
         )
     seed = None if seed is None else checks.integer("seed", seed, 0)
     if vae is None:

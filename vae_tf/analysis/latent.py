@@ -233,7 +233,8 @@ def principal_components(features, count):
     """
     from sklearn.decomposition import PCA
 
-    features = [checks.table("features", values, 1 + (not i)) for i, values in enumerate(features)]
+    features = [checks.table("features", values) for values in features]
+    checks.table("features", features[0], rows=2)  # of one there is no variance
     count = checks.integer("count", count, 1, min(features[0].shape))
     with threadpool_limits(1):
         analysis = PCA(count, svd_solver="covariance_eigh").fit(features[0])

@@ -310,24 +310,11 @@ def differences(there, here):
     )
 
 
-def batch_of_distributions(name, found, count):
-    """Does nothing, if a function of images has returned a distribution for each.
-
-    Raises:
-        ValueError: if not.
-    """
-    if not isinstance(found, tfp.distributions.Distribution) or found.batch_shape != [count]:
-        shape = getattr(found, "batch_shape", type(found).__name__)
-        raise ValueError(
-            f"{name} must give a distribution of batch shape [{count}]; received {shape}."
-        )
-
-
 def distribution_shape(name, distribution, batch, event):
     """Does nothing, if a TFP distribution has this batch shape and this event shape.
 
     Args:
-        name: of the model's method that returned it.
+        name: of the function or the model's method that returned it.
 
     Raises:
         TypeError: if it is no distribution.
