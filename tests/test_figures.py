@@ -423,6 +423,8 @@ def test_losses_of_densities_may_be_below_zero():
     assert [text for text in texts(axes) if text.startswith("ELBO 3")]
     axes = figures.context(("a",), [0.0], [0.1], ("g",)).axes[0]
     assert "0.00 ± 0.10" in texts(axes)
+    axes = figures.context(("exact",), [-135.86], [1e-15], ("g",)).axes[0]
+    assert "−135.86" in texts(axes)
 
 
 def test_equal_sets_are_no_distance_apart_and_drawn_at_the_edge():

@@ -271,8 +271,8 @@ def context(figure, names, values, errors, groups, lowest=-np.inf, label=LOG_P, 
         inside = values[i] >= lowest
         x, reach = (values[i], 2 * errors[i]) if inside else (lowest, 0.0)
         axes.errorbar(x, y, xerr=reach, fmt="o" if inside else "<", color=colors[groups[i]])
-        # Exact values have no error: 0 is not written.
-        numbers = [values[i], errors[i]] if errors[i] else [values[i]]
+        # Exact values have no error: 0, or what rounding makes of it, is not written.
+        numbers = [values[i], errors[i]] if errors[i] > 1e-9 else [values[i]]
         text = " ± ".join(f"{number:.{decimals}f}" for number in numbers)
         _beside(axes, text.replace("-", "−"), (x + reach, y), GREY, fontsize=8)
     for group, color in colors.items():

@@ -105,6 +105,7 @@ def samples(figure, means, draws):
     _square(right, draws)
     left.set_title("means of p(x|z)")
     right.set_title("draws from p(x|z)")
+    _keep_apart(figure)
 
 
 @figure_of(fit=True)
@@ -130,8 +131,7 @@ def sample_grids(figure, panels, names, row_names):
         axes.set_title(name)
     for axes, name in zip(every[:, 0], row_names, strict=True):
         axes.set_ylabel(name, fontsize=9, color=GREY)
-    # Between grids there is more space than between the images of one.
-    figure.set_layout_engine("compressed", w_pad=0.09, h_pad=0.06)
+    _keep_apart(figure)
 
 
 @figure_of(fit=True, images="L steps h w", values="steps", kl="L")
@@ -222,6 +222,11 @@ def _grid(images, columns):
     columns = min(columns, len(images))
     blank = np.zeros((-len(images) % columns, *images.shape[1:]))
     return np.concatenate([images, blank]).reshape(-1, columns, *images.shape[1:])
+
+
+def _keep_apart(figure):
+    """Leaves more space between grids than there is between the images of one."""
+    figure.set_layout_engine("compressed", w_pad=0.09, h_pad=0.06)
 
 
 def _square(axes, images):
